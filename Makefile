@@ -1,0 +1,42 @@
+# make book    executes the chapters and leaves the book in _build/html/index.html
+# make test    everything that CI runs: lint, the package's tests, the chapters as notebooks, the pages in a browser
+# Both set up .venv by themselves; PYTHON=python3.12 picks the interpreter it is made with.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/installed
+
+# The text of a neighbouring ../shared/corpus, where it is there and no other was asked for; otherwise the embedded one.
+ifndef SAE_CORE_CORPUS
+ifneq ($(wildcard ../shared/corpus/MANIFEST.json),)
+export SAE_CORE_CORPUS := $(abspath ../shared/corpus)
+endif
+endif
+
+.PHONY: book test lint claims clean
+
+book: $(READY)
+	$(BIN)/jupyter-book build . -W -n --keep-going
+
+test: lint
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup --durations 15
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+# Writes what the book's chapters measure on mini-pile into claims.yml.
+claims: book
+	$(BIN)/python book/_tools/claims.py collect
+
+clean:
+	rm -rf _build .venv
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "sae-core needs Python 3.10 or newer; name one: make book PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv \
+		|| { rm -rf .venv; echo "no venv module: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	@echo "== installing the pinned versions into .venv (a few minutes, once)"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --requirement requirements.txt
+	@touch $@

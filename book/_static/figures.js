@@ -1,0 +1,72 @@
+// Draws the figures of a page (book/_tools/figures.py), follows the light and the dark theme, and fits narrow screens.
+(function () {
+  "use strict";
+
+  const CONFIG = { responsive: true, displaylogo: false, displayModeBar: "hover" };
+
+  function colours() {
+    const style = getComputedStyle(document.documentElement);
+    const read = (name) => style.getPropertyValue(name).trim();
+    return { ink: read("--book-ink"), grid: read("--book-grid"), surface: read("--book-surface") };
+  }
+
+  // The attributes of a layout that carry the theme's colours, for as many axes and controls as the figure has.
+  function themed(layout) {
+    const { ink, grid, surface } = colours();
+    const update = {
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      "font.color": ink,
+      "hoverlabel.bgcolor": surface,
+      "hoverlabel.bordercolor": grid,
+      "hoverlabel.font.color": ink,
+      "modebar.bgcolor": "rgba(0,0,0,0)",
+      "modebar.color": ink,
+      "legend.bgcolor": "rgba(0,0,0,0)",
+    };
+    for (const key of new Set(["xaxis", "yaxis", ...Object.keys(layout)])) {
+      if (/^[xy]axis\d*$/.test(key)) {
+        for (const part of ["gridcolor", "zerolinecolor", "linecolor", "tickcolor"]) update[`${key}.${part}`] = grid;
+      } else if (/^scene\d*$/.test(key)) {
+        for (const axis of ["xaxis", "yaxis", "zaxis"]) {
+          update[`${key}.${axis}.gridcolor`] = grid;
+          update[`${key}.${axis}.backgroundcolor`] = "rgba(0,0,0,0)";
+        }
+      } else if (key === "updatemenus" || key === "sliders") {
+        layout[key].forEach((_, i) => {
+          update[`${key}[${i}].bgcolor`] = surface;
+          update[`${key}[${i}].bordercolor`] = grid;
+        });
+      }
+    }
+    return update;
+  }
+
+  function set(object, path, value) {
+    const keys = path.split(/[.[\]]+/).filter(Boolean);
+    const last = keys.pop();
+    for (const key of keys) object = object[key] = object[key] || {};
+    object[last] = value;
+  }
+
+  async function draw(figure) {
+    const plot = figure.querySelector(".book-figure-plot");
+    const { data, layout, frames } = JSON.parse(figure.querySelector("script").textContent);
+    layout.autosize = true;
+    delete layout.width;
+    for (const [path, value] of Object.entries(themed(layout))) set(layout, path, value);
+    await Plotly.newPlot(plot, data, layout, CONFIG);
+    if (frames && frames.length) await Plotly.addFrames(plot, frames);
+    figure.dataset.drawn = "true";
+  }
+
+  function plots() {
+    return document.querySelectorAll(".book-figure[data-drawn] .book-figure-plot");
+  }
+
+  document.querySelectorAll(".book-figure").forEach(draw);
+  new MutationObserver(() => plots().forEach((plot) => Plotly.relayout(plot, themed(plot.layout)))).observe(
+    document.documentElement,
+    { attributes: true, attributeFilter: ["data-theme"] },
+  );
+})();

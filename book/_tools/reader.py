@@ -1,0 +1,92 @@
+"""Reads a chapter (a Jupytext percent script) for MyST-NB, and decides when its outputs are stale.
+
+MyST-NB caches outputs by a chapter's own cells and kernelspec. What a chapter prints also depends on the package, its
+weights, the text and the mode, so `reads` adds a digest of all of these to the kernelspec, and `setup` hands the same
+digest to Sphinx, which otherwise would not read an unchanged chapter again.
+
+A code cell may begin with `#|` lines, which turn the figure that it displays into a numbered, captioned one:
+
+    #| label: fig-density
+    #| caption: How often each feature of {glue:text}`dictionary` fires.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import jupytext
+import nbformat
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Runs first in every chapter's kernel. It looks for this folder from the chapter's, so that the cache key has no path.
+SHOW_FIGURES = """\
+import pathlib, sys
+here = pathlib.Path.cwd()
+sys.path.append(str(next(folder / "_tools" for folder in (here, *here.parents) if (folder / "_tools").is_dir())))
+import figures
+figures.show_in_book()
+del here"""
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files' names and contents."""
+    sha = hashlib.sha256()
+    for path in sorted(paths):
+        sha.update(f"{path.relative_to(ROOT)}\0{path.stat().st_size}\0".encode())
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
+@functools.cache
+def state() -> str:
+    """Everything besides its own source that decides what a chapter prints, as one hex digest."""
+    from sae_core.corpus import open_corpus
+
+    package = [path for path in (ROOT / "sae_core").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    tools = [ROOT / "book" / "_tools" / name for name in ("reader.py", "figures.py")]
+    parts = [
+        digest([*package, *tools, ROOT / "constraints.txt"]),
+        open_corpus().identity,
+        os.environ.get("SAE_CORE_MODE", "quick"),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _figure_options(cell: nbformat.NotebookNode) -> None:
+    """Move a cell's `#|` lines to where MyST-NB looks for a figure's name and caption."""
+    lines = cell.source.splitlines()
+    count = next((i for i, line in enumerate(lines) if not line.startswith("#|")), len(lines))
+    if count:
+        options = yaml.safe_load("\n".join(line.removeprefix("#|") for line in lines[:count]))
+        if set(options) != {"label", "caption"}:
+            raise ValueError(f"a figure's cell takes label and caption, not {', '.join(options)}")
+        cell.metadata["mystnb"] = {"figure": {"name": options["label"], "caption": options["caption"]}}
+        cell.source = "\n".join(lines[count:])
+
+
+def reads(text: str, **_: object) -> nbformat.NotebookNode:
+    """A chapter's source as a notebook."""
+    notebook = jupytext.reads(text, fmt="py:percent")
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            _figure_options(cell)
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+        "state": state(),
+    }
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(SHOW_FIGURES, metadata={"tags": ["remove-cell"]}))
+    return notebook
+
+
+def setup(app) -> dict:
+    app.add_config_value("book_state", "", "env")
+    app.connect("config-inited", lambda app, config: setattr(config, "book_state", state()))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,151 @@
+"""How good a dictionary is: sparsity, density, explained variance and loss recovered, each with one definition.
+
+All are measured on held-out contexts and leave out position 0 (the beginning-of-sequence token).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .activations import harvest, patched
+from .autoencoder import SparseAutoencoder
+from .errors import SaeCoreError
+from .language_model import MLP_OUT, LanguageModel, to_tensor, token_losses
+
+ULTRALOW_DENSITY = 1e-6  # below one token in a million (paper, "Feature Density")
+
+
+@dataclass
+class ReconstructionStatistics:
+    """Streaming sums over batches, pooled in float64, so that the result does not depend on how the text is cut."""
+
+    n: int = 0
+    squared_error: float = 0.0
+    rescaled_squared_error: float = 0.0
+    norm_ratio: float = 0.0
+    squared_norm: float = 0.0
+    total: Tensor | None = field(default=None, repr=False)
+
+    def add(self, x: Tensor, reconstruction: Tensor) -> None:
+        """Count a batch of activations and their reconstructions, both [n, d_in]."""
+        x, reconstruction = x.double(), reconstruction.double()
+        norm, norm_hat = x.norm(dim=1), reconstruction.norm(dim=1)
+        rescaled = reconstruction * (norm / norm_hat.clamp_min(1e-12))[:, None]
+        self.n += len(x)
+        self.squared_error += (x - reconstruction).square().sum().item()
+        self.rescaled_squared_error += (x - rescaled).square().sum().item()
+        self.norm_ratio += (norm_hat / norm.clamp_min(1e-12)).sum().item()
+        self.squared_norm += x.square().sum().item()
+        self.total = x.sum(0) if self.total is None else self.total + x.sum(0)
+
+    @property
+    def variance(self) -> float:
+        """Sum over examples of the squared distance to their mean."""
+        return self.squared_norm - self.total.square().sum().item() / self.n
+
+    def result(self) -> dict[str, float]:
+        """explained_variance: 1 - Σ‖x - x̂‖² / Σ‖x - x̄‖². explained_variance_rescaled: the same after x̂ is given the
+        norm of x, which hides shrinkage (a convention of other reports). norm_ratio: mean of ‖x̂‖ / ‖x‖, below 1 where
+        the L1 penalty shrinks the codes."""
+        if self.n == 0:
+            raise SaeCoreError("metrics: no activations were counted")
+        return {
+            "explained_variance": 1 - self.squared_error / self.variance,
+            "explained_variance_rescaled": 1 - self.rescaled_squared_error / self.variance,
+            "norm_ratio": self.norm_ratio / self.n,
+        }
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """How often features fire, on `tokens` tokens."""
+
+    tokens: int
+    counts: Tensor  # [d_sae], tokens on which each feature is active
+    l0: Tensor  # [tokens], active features on each token
+
+    @property
+    def density(self) -> Tensor:
+        """Share of the tokens on which each feature is active, [d_sae] (the paper's feature density)."""
+        return self.counts.double() / self.tokens
+
+    def result(self) -> dict[str, float]:
+        """dead: silent on all these tokens. ultralow: fires, but below one token in a million; it needs well over a
+        million tokens to be told from dead. dense: on more than a tenth of the tokens."""
+        density = self.density
+        return {
+            "tokens": self.tokens,
+            "l0_mean": self.l0.double().mean().item(),
+            "l0_median": self.l0.double().median().item(),
+            "dead": int((self.counts == 0).sum()),
+            "ultralow": int(((self.counts > 0) & (density < ULTRALOW_DENSITY)).sum()),
+            "dense": int((density > 0.1).sum()),
+        }
+
+
+@torch.no_grad()
+def dictionary_metrics(
+    model: LanguageModel, sae: SparseAutoencoder, ids: np.ndarray, rows: int = 16
+) -> tuple[dict[str, float], Sparsity]:
+    """Reconstruction and sparsity of a dictionary on contexts [n, n_ctx], in one pass."""
+    statistics, counts, l0 = ReconstructionStatistics(), torch.zeros(sae.d_sae, dtype=torch.int64), []
+    for part in np.array_split(ids, max(1, len(ids) // rows)):
+        x = harvest(model.network, to_tensor(part, sae.b_dec.device))[:, 1:].flatten(0, 1)
+        codes = sae.encode_sparse(x)
+        statistics.add(x, torch.addmm(sae.b_dec.expand_as(x), codes, sae.W_dec))
+        counts += torch.bincount(codes.col_indices(), minlength=sae.d_sae).cpu()
+        l0.append(codes.crow_indices().diff().cpu())
+    l0 = torch.cat(l0)
+    sparsity = Sparsity(len(l0), counts, l0)
+    return {**statistics.result(), **sparsity.result()}, sparsity
+
+
+@torch.no_grad()
+def loss_recovered(model: LanguageModel, sae: SparseAutoencoder, ids: np.ndarray, rows: int = 16) -> dict[str, float]:
+    """What the language model's loss says about the reconstruction (paper, "loss recovered").
+
+    Losses in nats per token on contexts [n, n_ctx] with the MLP's activations untouched, reconstructed, set to zero,
+    and set to their mean; and the share of the loss that the reconstruction wins back:
+
+        (ablated - reconstructed) / (ablated - original)
+
+    against zero-ablation (`loss_recovered`, the paper's) and against mean-ablation (`loss_recovered_from_mean`), which
+    is the harder baseline. Position 0 keeps its own activations in all four.
+    """
+    mean = torch.stack([harvest(model.network, to_tensor(part))[:, 1:].mean((0, 1)) for part in ids[:512][:, None]]).mean(0)
+
+    def reconstruct(x: Tensor) -> Tensor:
+        flat = x.flatten(0, 1)
+        codes = sae.encode_sparse(flat)
+        return torch.addmm(sae.b_dec.expand_as(flat), codes, sae.W_dec).view_as(x)
+
+    replacements = {
+        "original": lambda x: x,
+        "reconstructed": reconstruct,
+        "zero_ablated": torch.zeros_like,
+        "mean_ablated": lambda x: mean.expand_as(x),
+    }
+    losses = dict.fromkeys(replacements, 0.0)
+    for part in np.array_split(ids, max(1, len(ids) // rows)):
+        tensor = to_tensor(part, sae.b_dec.device)
+        for name, function in replacements.items():
+            with patched(model.network, _after_first_position(function), MLP_OUT):
+                losses[name] += token_losses(model.network, tensor).double().sum().item()
+    losses = {f"loss_{name}": total / ids[:, 1:].size for name, total in losses.items()}
+    return {
+        **losses,
+        "loss_recovered": _recovered(losses, "loss_zero_ablated"),
+        "loss_recovered_from_mean": _recovered(losses, "loss_mean_ablated"),
+    }
+
+
+def _recovered(losses: dict[str, float], ablated: str) -> float:
+    return (losses[ablated] - losses["loss_reconstructed"]) / (losses[ablated] - losses["loss_original"])
+
+
+def _after_first_position(function):
+    return lambda x: torch.cat([x[:, :1], function(x[:, 1:])], dim=1)

@@ -1,0 +1,180 @@
+"""Train the one-layer language model: text in, a folder with the model out, restartable at any step."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import checkpoint
+from .errors import SaeCoreError
+from .language_model import LanguageModel, build, save_model, to_tensor, token_losses
+from .ngrams import ngram_losses
+from .tokens import Contexts, Mixture, load_contexts, load_tokenizer, mixture_documents, train_tokenizer
+
+
+@dataclass
+class PretrainConfig:
+    """What determines the model. Two models of one recipe differ in `seed` alone (paper, "Universality")."""
+
+    text: Mixture = field(default_factory=lambda: [("pocket", None)])  # (corpus, share of each slice or null) pairs
+    vocab_size: int = 4096  # tokens of the byte-level BPE
+    n_ctx: int = 256  # tokens per context
+    passes: float = 1.0  # how often the text is read
+    batch_tokens: int = 8192  # tokens per step
+    lr: float = 3e-3  # peak of the cosine schedule
+    warmup: float = 0.02  # share of the steps over which the learning rate rises
+    weight_decay: float = 0.01  # on matrices
+    seed: int = 0  # of the weights and of the order of the text
+
+    def __post_init__(self):
+        if self.batch_tokens < self.n_ctx or self.passes <= 0 or self.lr <= 0:
+            raise SaeCoreError("pretrain: batch_tokens must hold a context; passes and lr must be positive")
+
+
+def pretrain(
+    config: PretrainConfig,
+    out: Path,
+    device: str = "cpu",
+    checkpoint_every: int = 500,
+    progress: bool = True,
+) -> LanguageModel:
+    """Train a model and save it to the folder `out`; run again with the same arguments to continue a stopped run.
+
+    Training runs under bf16 autocast with fp32 weights, AdamW (0.9, 0.98), a cosine schedule to zero and gradient
+    clipping at 1. Every `checkpoint_every` steps it writes a checkpoint and appends the losses to `log.jsonl`.
+    Raises SaeCoreError for unusable text, a checkpoint of another configuration or a loss that is not a number.
+    """
+    from tqdm.auto import tqdm
+
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer_path = out / "tokenizer.json"
+    if not tokenizer_path.exists():
+        train_tokenizer(mixture_documents(config.text, "train"), config.vocab_size).save(str(tokenizer_path))
+    tokenizer = load_tokenizer(tokenizer_path)
+    train = load_contexts(config.text, "train", tokenizer, config.n_ctx)
+    validation = load_contexts(config.text, "validation", tokenizer, config.n_ctx)
+    sample = to_tensor(validation.ids[:128], device)
+
+    torch.manual_seed(config.seed)
+    network = build(config.vocab_size, config.n_ctx).to(device)
+    optimizer = _optimizer(network, config)
+    rows = config.batch_tokens // config.n_ctx
+    n_steps = int(config.passes * len(train.ids)) // rows
+    if n_steps == 0:
+        raise SaeCoreError(f"pretrain: {len(train.ids)} contexts of text do not fill one batch of {rows}")
+
+    step, seconds = 0, 0.0
+    if found := checkpoint.latest(out, asdict(config)):
+        tensors, state = found
+        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        checkpoint.restore_optimizer(optimizer, tensors)
+        step, seconds = state["step"], state["seconds"]
+
+    started = time.monotonic() - seconds
+    with tqdm(total=n_steps, initial=step, desc="pretrain", unit="step", disable=not progress) as bar:
+        while step < n_steps:
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * _schedule(step, n_steps, config.warmup)
+            ids = to_tensor(train.ids[_rows_of_step(step, rows, len(train.ids), config.seed)], device)
+            with torch.autocast(ids.device.type, torch.bfloat16):
+                loss = token_losses(network, ids).mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            bar.update()
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+            if step % checkpoint_every == 0 or step == n_steps:
+                if not math.isfinite(loss.item()):
+                    raise SaeCoreError(f"pretrain: the loss is {loss.item()} at step {step}; use a smaller lr than {config.lr}")
+                seconds = time.monotonic() - started
+                record = {
+                    "step": step,
+                    "tokens": step * rows * config.n_ctx,
+                    "loss": loss.item(),
+                    "validation_loss": mean_loss(network, sample),
+                    "seconds": round(seconds, 1),
+                }
+                with (out / "log.jsonl").open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+                tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+                tensors |= checkpoint.optimizer_tensors(optimizer)
+                checkpoint.save(out, step, tensors, {"config": asdict(config), "seconds": seconds})
+
+    network.eval()
+    model = LanguageModel(out.name, network, tokenizer, out)
+    save_model(model, out)
+    run = {
+        "recipe": asdict(config),
+        "steps": n_steps,
+        "tokens": n_steps * rows * config.n_ctx,
+        "seconds": round(seconds),
+        "torch": torch.__version__,
+        "metrics": evaluate(model, train, validation, device),
+    }
+    (out / "training.json").write_text(json.dumps(run, indent=1) + "\n")
+    return model
+
+
+def evaluate(model: LanguageModel, train: Contexts, validation: Contexts, device: str = "cpu") -> dict[str, float]:
+    """Held-out losses in nats per token: the model, the model without its MLP, and n-gram models of the same text."""
+    ids = validation.ids[:6000]
+    baselines = ngram_losses(train.ids, ids, model.network.config.vocab_size)
+    tensor = to_tensor(ids, device)
+    whole = mean_loss(model.network, tensor)
+    mlp = model.network.transformer.h[0].mlp
+    hook = mlp.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+    try:
+        without_mlp = mean_loss(model.network, tensor)
+    finally:
+        hook.remove()
+    return {
+        "validation_tokens": int(tensor[:, 1:].numel()),
+        "validation_loss": whole,
+        "unigram_loss": baselines["unigram"],
+        "bigram_loss": baselines["bigram"],
+        "loss_without_mlp": without_mlp,
+    }
+
+
+@torch.no_grad()
+def mean_loss(network, ids: torch.Tensor, rows: int = 32) -> float:
+    """Mean cross-entropy in nats per token over contexts [n, n_ctx], computed in fp32 in parts of `rows`."""
+    losses = [token_losses(network, part).double().sum() for part in ids.split(rows)]
+    return float(sum(losses) / ids[:, 1:].numel())
+
+
+def _optimizer(network: torch.nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
+    matrices = [p for p in network.parameters() if p.ndim == 2]
+    vectors = [p for p in network.parameters() if p.ndim != 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
+
+
+def _schedule(step: int, n_steps: int, warmup: float) -> float:
+    """Linear rise, then half a cosine down to zero, as a share of the peak learning rate."""
+    rise = max(1, int(warmup * n_steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, n_steps - rise)))
+
+
+def _rows_of_step(step: int, rows: int, n_contexts: int, seed: int) -> np.ndarray:
+    """Which contexts a step reads: a permutation of all of them per pass, so that a run can continue at any step."""
+    per_pass = n_contexts // rows
+    first = step % per_pass * rows
+    return _order(n_contexts, seed, step // per_pass)[first : first + rows]
+
+
+@lru_cache(maxsize=1)
+def _order(n_contexts: int, seed: int, number_of_pass: int) -> np.ndarray:
+    return np.random.default_rng([seed, number_of_pass]).permutation(n_contexts)

@@ -1,0 +1,23 @@
+"""Every chapter runs as a notebook from top to bottom, on the embedded text, in quick mode."""
+
+from pathlib import Path
+
+import jupytext
+import pytest
+from nbmake.nb_run import NotebookRun
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = sorted(
+    path for path in (ROOT / "book").rglob("*.py") if "_tools" not in path.parts and "_static" not in path.parts
+)
+SECONDS_A_CELL = 600
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.relative_to(ROOT / "book").as_posix())
+def test_chapter_runs(chapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAE_CORE_CORPUS", raising=False)
+    monkeypatch.setenv("SAE_CORE_MODE", "quick")
+    notebook = tmp_path / f"{chapter.stem}.ipynb"
+    jupytext.write(jupytext.read(chapter, fmt="py:percent"), notebook)
+    error = NotebookRun(notebook, SECONDS_A_CELL, kernel="python3").execute().error
+    assert error is None, f"{error.summary}\n{error.trace}"
