@@ -3,6 +3,7 @@
 # Both set up .venv by themselves; PYTHON=python3.12 picks the interpreter it is made with.
 
 PYTHON ?= python3
+DEVICE ?= cpu
 BIN := .venv/bin
 READY := .venv/installed
 
@@ -13,16 +14,22 @@ export SAE_CORE_CORPUS := $(abspath ../shared/corpus)
 endif
 endif
 
-.PHONY: book test lint claims clean
+.PHONY: book test lint pretrain claims clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
 
 test: lint
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup --durations 15
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --durations 12
 
 lint: $(READY)
 	$(BIN)/ruff check .
+
+# Trains model A and dictionary A/1 by the bundled recipes into runs/; again after a stop, it continues. With
+# SAE_CORE_HOME=runs the book, and everything else, uses them in place of the bundled ones.
+pretrain: $(READY)
+	$(BIN)/sae-core pretrain --recipe A --out runs/A --device $(DEVICE)
+	SAE_CORE_HOME=runs $(BIN)/sae-core train --model A --recipe A-1 --out runs/A/1 --device $(DEVICE)
 
 # Writes what the book's chapters measure on mini-pile into claims.yml.
 claims: book

@@ -1,0 +1,17 @@
+"""sae_core: sparse dictionaries for language models, after *Towards Monosemanticity*.
+
+One file for one idea; each reads from top to bottom:
+
+text          corpus, pocket, installed_code, tokens
+the model     language_model, ngrams, pretraining, bundle
+the training  activations, autoencoder, objective, resampling, training, checkpoint, runs
+the features  metrics, evidence, proxies, effects
+the book      plots, chapter
+"""
+
+from .autoencoder import SparseAutoencoder, load_dictionary
+from .errors import SaeCoreError
+from .language_model import LanguageModel, load_model
+
+__all__ = ["LanguageModel", "SaeCoreError", "SparseAutoencoder", "load_dictionary", "load_model"]
+__version__ = "0.1.0"

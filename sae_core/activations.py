@@ -145,7 +145,7 @@ class ActivationBuffer:
     def _fresh_chunk(self) -> Tensor:
         if self.next_chunk >= len(self.chunks) and not self.repeat:
             total = len(self.chunks) * self.chunks.rows
-            raise SaeCoreError(f"the text's {total:,} activations are used up: use more text, fewer steps, or allow repeats")
+            raise SaeCoreError(f"the text's {total:,} activations are used up: use more text or fewer steps, or repeat")
         chunk = self.chunks[self.next_chunk % len(self.chunks)]
         if not torch.isfinite(chunk).all():
             raise SaeCoreError(f"activations: chunk {self.next_chunk} of the text holds a value that is not a number")

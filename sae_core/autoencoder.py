@@ -81,13 +81,13 @@ class SparseAutoencoder(nn.Module):
     def preactivations(self, x: Tensor, bias: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
         """x W_enc [batch, d_sae], and which entries can be positive once the bias [d_sae] is added (bool, same shape).
 
-        In bf16 the second is a superset: rounding both factors and the result to 8 bits moves a product of x and w by
-        less than 2^-7 ‖x‖ ‖w‖, and the comparison leaves that much room.
+        In bf16 the second is a superset: rounding x, w and the result to 8 bits moves the product by 2^-8 ‖x‖ ‖w‖
+        each, a little more with the second-order terms, and the comparison leaves that much room.
         """
         if not bf16:
             pre = x @ self.W_enc
             return pre, pre > -bias
-        room = 2**-7 * x.norm(dim=1).max() * self.W_enc.norm(dim=0)
+        room = 3.1 * 2**-8 * x.norm(dim=1).max() * self.W_enc.norm(dim=0)
         pre = x.bfloat16() @ self.W_enc.bfloat16()
         return pre, pre > -(bias + room)
 
@@ -123,6 +123,12 @@ class SparseAutoencoder(nn.Module):
         self.W_dec /= norm[:, None]
         self.W_enc *= norm
         self.b_enc *= norm
+
+
+def csr(dense: Tensor) -> Tensor:
+    """The non-zero entries of a matrix [rows, columns] as a compressed sparse row matrix."""
+    row, column = dense.nonzero(as_tuple=True)
+    return _csr(row, column, dense[row, column], dense.shape)
 
 
 def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -169,10 +175,10 @@ def load_dictionary(name: str = "A/1", device: str | torch.device = "cpu") -> Sp
         config = json.loads((folder / "cfg.json").read_text())
         tensors = load_file(folder / "sae_weights.safetensors")
         d_in, d_sae = config["d_in"], config["d_sae"]
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise SaeCoreError(f"{folder}: cannot be opened as a dictionary ({error})") from None
     if config.get("architecture", "standard") != "standard":
-        raise SaeCoreError(f"{folder}: architecture {config['architecture']!r}; only standard ReLU dictionaries are read")
+        raise SaeCoreError(f"{folder}: architecture {config['architecture']!r}; only `standard`, ReLU, can be read")
     shapes = dict(zip(NAMES, [(d_in, d_sae), (d_sae,), (d_sae, d_in), (d_in,)], strict=True))
     for tensor_name, shape in shapes.items():
         found = tuple(tensors[tensor_name].shape) if tensor_name in tensors else "missing"

@@ -76,7 +76,7 @@ def latest(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
     if differing:
         there, here = state["config"].get(differing[0]), config[differing[0]]
         raise SaeCoreError(
-            f"{paths[-1]}: written with {differing[0]} = {there!r}, now {here!r}; use another output folder or the old value"
+            f"{paths[-1]}: written with {differing[0]} = {there!r}, now {here!r}; use the old value or another folder"
         )
     return tensors, state
 

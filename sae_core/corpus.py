@@ -99,7 +99,7 @@ def open_corpus(name: str = "") -> Corpus:
         return Corpus(name, description, installed_code.identity(), installed_code.documents)
     if name == "mini-pile":
         if not folder:
-            raise SaeCoreError("mini-pile: set SAE_CORE_CORPUS to the folder that holds its MANIFEST.json, or use pocket")
+            raise SaeCoreError("mini-pile: set SAE_CORE_CORPUS to the folder with its MANIFEST.json, or use pocket")
         return _folder(Path(folder))
     if name.startswith("hf:"):
         return _hugging_face(name)
@@ -188,7 +188,8 @@ def _parse_lines(file: Iterable[bytes], path: Path, slice_name: str | None) -> I
     """JSON lines with a `text`; the slice is the file's, or each line's own where slice_name is None."""
     number = 0
     try:
-        for number, line in enumerate(file, start=1):
+        for line in file:
+            number += 1
             record = json.loads(line.decode())
             text = record["text"]
             if not isinstance(text, str):
@@ -216,7 +217,7 @@ def _text_folder(folder: Path) -> Corpus:
                 text = path.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
                 line = path.read_bytes()[: error.start].count(b"\n") + 1
-                raise SaeCoreError(f"{path}, line {line}: not UTF-8; convert it, or move it out of the folder") from None
+                raise SaeCoreError(f"{path}, line {line}: not UTF-8; convert it or move it away") from None
             if not text.strip():
                 raise SaeCoreError(f"{path}: empty; remove it, or put text into it")
             parent = path.relative_to(folder).parent

@@ -116,7 +116,7 @@ def loss_recovered(model: LanguageModel, sae: SparseAutoencoder, ids: np.ndarray
     against zero-ablation (`loss_recovered`, the paper's) and against mean-ablation (`loss_recovered_from_mean`), which
     is the harder baseline. Position 0 keeps its own activations in all four.
     """
-    mean = torch.stack([harvest(model.network, to_tensor(part))[:, 1:].mean((0, 1)) for part in ids[:512][:, None]]).mean(0)
+    mean = harvest(model.network, to_tensor(ids[:256], sae.b_dec.device))[:, 1:].mean((0, 1))
 
     def reconstruct(x: Tensor) -> Tensor:
         flat = x.flatten(0, 1)

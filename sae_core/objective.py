@@ -4,9 +4,9 @@ For a batch of B activations x [B, d_in] the loss is
 
     L = 1/B Σ_b ( ‖x̂_b - x_b‖² + λ Σ_i w_i f_bi )
 
-with w_i = 1 (paper) or w_i = ‖W_dec,i‖ (April 2024 update). λ here multiplies the L1 norm per example and belongs to the
-squared error *summed* over the d_in elements. The paper averages the squared error over the elements, so its λ is ours
-divided by d_in; `paper_lambda` converts.
+with w_i = 1 (paper) or w_i = ‖W_dec,i‖ (April 2024 update). λ here multiplies the L1 norm per example and belongs to
+the squared error *summed* over the d_in elements. The paper averages the squared error over the elements, so its λ is
+ours divided by d_in; `paper_lambda` converts.
 
 Why by hand: for a ReLU dictionary every gradient is exactly zero where a feature is off, so once the codes are sparse
 only the encoder's forward product has to be dense. Autograd cannot know this; it would spend four more dense products.

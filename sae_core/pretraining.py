@@ -94,14 +94,15 @@ def pretrain(
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{loss.item():.3f}")
             if step % checkpoint_every == 0 or step == n_steps:
-                if not math.isfinite(loss.item()):
-                    raise SaeCoreError(f"pretrain: the loss is {loss.item()} at step {step}; use a smaller lr than {config.lr}")
+                validation_loss = mean_loss(network, sample)
+                if not math.isfinite(loss.item() + validation_loss):
+                    raise SaeCoreError(f"pretrain: the loss is not a number at step {step}; lower lr = {config.lr}")
                 seconds = time.monotonic() - started
                 record = {
                     "step": step,
                     "tokens": step * rows * config.n_ctx,
                     "loss": loss.item(),
-                    "validation_loss": mean_loss(network, sample),
+                    "validation_loss": validation_loss,
                     "seconds": round(seconds, 1),
                 }
                 with (out / "log.jsonl").open("a") as file:

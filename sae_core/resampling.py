@@ -27,7 +27,8 @@ def resample(
 ) -> int:
     """Re-initialise the dead features in place and return how many there were.
 
-    dead: bool [d_sae]. inputs: activations [n, d_in] to draw from, in any float type; the dictionary sees scale * inputs.
+    dead: bool [d_sae]. inputs: activations [n, d_in] to draw from, in any float type; the dictionary
+        sees scale * inputs.
     """
     n_dead = int(dead.sum())
     if n_dead == 0:

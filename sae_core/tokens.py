@@ -83,7 +83,7 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
 def pack(
     documents: Iterable[Document], tokenizer: Tokenizer, n_ctx: int = 256, max_tokens: int | None = None, seed: int = 0
 ) -> Contexts:
-    """Encode documents and pack them into contexts, whose order is shuffled by `seed`. The last, incomplete one is dropped.
+    """Encode documents and pack them into contexts, in an order shuffled by `seed`; an incomplete last one is dropped.
 
     max_tokens: stop reading once there are that many, for endless streams. It takes what comes first; for a fair sample
         of a corpus in slices use the mixture's weights or `Contexts.head`.

@@ -55,7 +55,8 @@ class TrainConfig:
         if self.lam < 0:
             raise SaeCoreError(f"train: lam = {self.lam} must not be negative")
         if self.resample_at and self.resample_inputs > self.buffer_rows:
-            raise SaeCoreError(f"train: resample_inputs = {self.resample_inputs} must fit the buffer_rows = {self.buffer_rows}")
+            limit = f"buffer_rows = {self.buffer_rows}"
+            raise SaeCoreError(f"train: resample_inputs = {self.resample_inputs} must not exceed {limit}")
         if 2 * self.batch_size > self.buffer_rows:
             raise SaeCoreError(f"train: buffer_rows = {self.buffer_rows} must hold two batches of {self.batch_size}")
 
@@ -257,7 +258,7 @@ def train(
 
     Run again with the same arguments to continue a stopped run: the result is the same, bit for bit on a CPU.
     `log.jsonl` receives a line every `log_every` steps; tensorboard and wandb receive the same numbers.
-    Raises SaeCoreError at a loss that is not a number, with the checkpoints before it untouched.
+    Raises SaeCoreError at a loss or a weight that is not a number, with the checkpoints before it untouched.
     """
     from tqdm.auto import tqdm
 
@@ -291,6 +292,8 @@ def train(
                     shown = ("loss", "l0", "explained_variance", "dead")
                     bar.set_postfix({name: f"{numbers[name]:.4g}" for name in shown}, refresh=False)
                 if now.step % checkpoint_every == 0 or now.step == config.steps:
+                    if not all(parameter.isfinite().all() for parameter in trainer.sae.parameters()):
+                        raise SaeCoreError(f"train: a weight is not a number at step {now.step}; use a smaller lr")
                     state = {"config": asdict(config), "seconds": time.monotonic() - started}
                     checkpoint.save(out, now.step, trainer.tensors(), state)
     finally:

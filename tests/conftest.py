@@ -16,8 +16,8 @@ WORDS = "the a small large river stone bird of under over sings falls and then n
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """No test reads or fills the user's cache, or finds the user's own weights."""
-    torch.set_num_threads(2)
+    """No test reads or fills the cache of the user, or finds weights of theirs; each uses one thread."""
+    torch.set_num_threads(1)  # the models here are too small for more, and several tests run at a time
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAE_CORE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("SAE_CORE_HOME", raising=False)

@@ -51,6 +51,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(reader, "ROOT", tmp_path)
     monkeypatch.setenv("SAE_CORE_CORPUS", str(text))
     monkeypatch.setenv("SAE_CORE_MODE", "quick")
+    (tmp_path / "own" / "A").mkdir(parents=True)
+    (tmp_path / "own" / "A" / "model.safetensors").write_bytes(b"own weights")
     return tmp_path
 
 
@@ -62,8 +64,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lambda tree, env: (tree / "constraints.txt").write_text("numpy==2.1\n"),
         lambda tree, env: (tree / "text" / "one.txt").write_text("Another line.\n"),
         lambda tree, env: env.setenv("SAE_CORE_MODE", "full"),
+        lambda tree, env: env.setenv("SAE_CORE_HOME", str(tree / "own")),
     ],
-    ids=["package", "weights", "versions", "text", "mode"],
+    ids=["package", "weights", "versions", "text", "mode", "own weights"],
 )
 def test_chapters_are_stale_when_what_they_use_changes(tree: Path, monkeypatch, change) -> None:
     compute = reader.state.__wrapped__

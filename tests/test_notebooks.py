@@ -17,6 +17,7 @@ SECONDS_A_CELL = 600
 def test_chapter_runs(chapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SAE_CORE_CORPUS", raising=False)
     monkeypatch.setenv("SAE_CORE_MODE", "quick")
+    monkeypatch.setenv("SAE_CORE_CLAIMS", str(tmp_path / "claims"))  # not among those of the book's build
     notebook = tmp_path / f"{chapter.stem}.ipynb"
     jupytext.write(jupytext.read(chapter, fmt="py:percent"), notebook)
     error = NotebookRun(notebook, SECONDS_A_CELL, kernel="python3").execute().error

@@ -1,4 +1,7 @@
-"""The book builds without a warning, and its pages work in a real browser from disk with the network off."""
+"""The book builds without a warning, and its pages work in a real browser from disk with the network off.
+
+`make test` gives each file of tests to one worker (--dist loadfile), so that this one builds the book once.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,6 @@ PAGES = [PARTS["root"], *(chapter["file"] for part in PARTS["parts"] for chapter
 SCREENS = {"wide": (1280, 900), "narrow": (360, 740)}
 THEMES = ["light", "dark"]
 LOAD_SECONDS = 60
-
-pytestmark = pytest.mark.xdist_group("pages")  # one build and one browser for the whole file
 
 
 @pytest.fixture(scope="session")

@@ -19,14 +19,13 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.basedatatypes import BaseFigure
 
-# Okabe and Ito's palette, which stays distinct under the common forms of colour blindness, adjusted so that each
-# colour has a contrast of at least 3 : 1 against the light and the dark page.
-PALETTE = ["#2f7fb8", "#d1661f", "#0f9277", "#c2629a", "#a97f0c", "#7d74c9", "#5f8f3a", "#8a7f78"]
 COLORSCALE = "Viridis"
 HEIGHT = 420
 
 
 def _template() -> go.layout.Template:
+    from sae_core.plots import PALETTE
+
     axis = {"zeroline": False, "ticks": "outside", "ticklen": 4, "automargin": True, "title": {"standoff": 8}}
     colorbar = {"thickness": 12, "outlinewidth": 0, "title": {"side": "right"}}
     return go.layout.Template(

@@ -34,11 +34,11 @@ figures.show_in_book()
 del here"""
 
 
-def digest(paths: Iterable[Path]) -> str:
-    """SHA-256 of the files' names and contents."""
+def digest(folder: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 of the names, relative to the folder, and the contents of files in it."""
     sha = hashlib.sha256()
-    for path in sorted(paths):
-        sha.update(f"{path.relative_to(ROOT)}\0{path.stat().st_size}\0".encode())
+    for path in sorted(path for path in paths if path.is_file() and path.suffix != ".pyc"):
+        sha.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
         sha.update(path.read_bytes())
     return sha.hexdigest()
 
@@ -48,13 +48,14 @@ def state() -> str:
     """Everything besides its own source that decides what a chapter prints, as one hex digest."""
     from sae_core.corpus import open_corpus
 
-    package = [path for path in (ROOT / "sae_core").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     tools = [ROOT / "book" / "_tools" / name for name in ("reader.py", "figures.py")]
     parts = [
-        digest([*package, *tools, ROOT / "constraints.txt"]),
+        digest(ROOT, [*(ROOT / "sae_core").rglob("*"), *tools, ROOT / "constraints.txt"]),
         open_corpus().identity,
         os.environ.get("SAE_CORE_MODE", "quick"),
     ]
+    if own_weights := os.environ.get("SAE_CORE_HOME"):
+        parts.append(digest(Path(own_weights), Path(own_weights).rglob("*")))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -1,0 +1,96 @@
+"""What a feature does: its direct effect on the logits, and what changes when it is removed or held fixed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .activations import patched
+from .autoencoder import SparseAutoencoder
+from .language_model import MLP_OUT, LanguageModel, to_tensor, token_losses
+
+
+@torch.no_grad()
+def logit_weights(model: LanguageModel, directions: Tensor) -> Tensor:
+    """Direct effect of directions [k, d_mlp] in the MLP's activations on the logits: [k, vocab], each with median 0.
+
+    The path direction → W_down → residual stream → final LayerNorm → unembedding is linear but for the LayerNorm's
+    division by the residual's standard deviation, which is a positive factor that differs from token to token and is
+    left out; removing the mean and the LayerNorm's gain are kept (paper, section "Feature Downstream Effects"). A
+    constant added to all logits changes nothing, so the median is removed.
+    """
+    transformer = model.network.transformer
+    residual = directions @ transformer.h[0].mlp.c_proj.weight
+    centred = residual - residual.mean(1, keepdim=True)
+    weights = (centred * transformer.ln_f.weight) @ model.network.lm_head.weight.T
+    return weights - weights.median(1, keepdim=True).values
+
+
+def _codes(sae: SparseAutoencoder, feature: int, x: Tensor) -> Tensor:
+    """Activations [...] of one feature on x [..., d_in]."""
+    bias = sae.b_enc[feature] - (sae.b_dec @ sae.W_enc[:, feature] if sae.tied_bias else 0.0)
+    return torch.relu(x @ sae.W_enc[:, feature] + bias)
+
+
+@torch.no_grad()
+def ablation_effect(
+    model: LanguageModel, sae: SparseAutoencoder, feature: int, ids: np.ndarray, rows: int = 16
+) -> np.ndarray:
+    """Change in the log-likelihood of every token when a feature is removed, [n_contexts, n_ctx], in nats.
+
+    On every token the feature's contribution is subtracted, x ← x - f(x) d, and the rest of the activations, the
+    dictionary's error included, stays (paper, section "Feature Downstream Effects"). Entry (c, t) belongs to token t,
+    predicted from those before it; negative where the ablation makes the token less likely. Column 0 is 0.
+    """
+
+    def remove(x: Tensor) -> Tensor:
+        codes = _codes(sae, feature, x)
+        codes[:, 0] = 0.0
+        return x - codes[..., None] * sae.W_dec[feature]
+
+    effect = np.zeros(ids.shape, np.float32)
+    for first in range(0, len(ids), rows):
+        tensor = to_tensor(ids[first : first + rows], sae.b_dec.device)
+        before = token_losses(model.network, tensor)
+        with patched(model.network, remove, MLP_OUT):
+            after = token_losses(model.network, tensor)
+        effect[first : first + rows, 1:] = (before - after).cpu()
+    return effect
+
+
+@torch.no_grad()
+def sample(
+    model: LanguageModel,
+    prompt: str,
+    n_samples: int,
+    n_tokens: int,
+    sae: SparseAutoencoder | None = None,
+    feature: int | None = None,
+    pin: float | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Tensor:
+    """Continuations [n_samples, n_tokens] of a prompt, sampled with a feature held at the activation `pin`.
+
+    While sampling, x ← x + (pin - f(x)) d on every token but the first, so that only this feature changes (paper,
+    "pinned sampling"). Without a feature the model is left alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def hold(x: Tensor) -> Tensor:
+        change = pin - _codes(sae, feature, x)
+        change[:, 0] = 0.0
+        return x + change[..., None] * sae.W_dec[feature]
+
+    ids = model.to_ids(prompt).expand(n_samples, -1)
+    for _ in range(n_tokens):
+        window = ids[:, -model.n_ctx :]
+        if feature is None:
+            logits = model.logits(window)[:, -1]
+        else:
+            with patched(model.network, hold, MLP_OUT):
+                logits = model.logits(window)[:, -1]
+        probabilities = torch.softmax(logits.cpu() / temperature, dim=-1)
+        ids = torch.cat([ids, torch.multinomial(probabilities, 1, generator=generator)], dim=1)
+    return ids[:, -n_tokens:]

@@ -1,0 +1,184 @@
+"""Evidence: on which tokens of a text each feature fires, how strongly, and examples to read.
+
+The activations of all features on a text are kept as one sparse matrix, sorted by feature. A million tokens with a
+dozen active features each take about 100 MB. Neurons can be put into the same form, so that whatever is asked of a
+feature can be asked of a neuron.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .activations import harvest
+from .autoencoder import SparseAutoencoder, csr
+from .corpus import cache_folder, write_atomically
+from .language_model import LanguageModel, to_tensor
+from .tokens import Contexts
+
+
+class Example(NamedTuple):
+    """A snippet around one token."""
+
+    tokens: np.ndarray  # ids of the window
+    activations: np.ndarray  # of the feature, on each token of the window
+    center: int  # index in the window of the token the snippet was chosen for
+    context: int  # row of the text
+    position: int  # column of that token
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The activations of every feature (or neuron) on a text, sorted by feature and then by place.
+
+    A place is an index into the flattened contexts: row × n_ctx + column. Column 0 never appears.
+    """
+
+    contexts: Contexts
+    starts: np.ndarray  # [n_features + 1]: feature i owns entries starts[i]:starts[i + 1]
+    places: np.ndarray  # [entries], int32
+    values: np.ndarray  # [entries], float32, positive
+
+    @property
+    def n_features(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that were looked at: all but column 0."""
+        n_contexts, n_ctx = self.contexts.ids.shape
+        return n_contexts * (n_ctx - 1)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """On how many tokens each feature is active, [n_features]."""
+        return np.diff(self.starts)
+
+    @property
+    def density(self) -> np.ndarray:
+        """Share of the tokens on which each feature is active, [n_features]."""
+        return self.counts / self.n_tokens
+
+    def of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places and activations of one feature."""
+        entries = slice(self.starts[feature], self.starts[feature + 1])
+        return self.places[entries], self.values[entries]
+
+    def dense(self, feature: int) -> np.ndarray:
+        """Activations of one feature on the whole text, [n_contexts, n_ctx]."""
+        grid = np.zeros(self.contexts.ids.size, np.float32)
+        places, values = self.of(feature)
+        grid[places] = values
+        return grid.reshape(self.contexts.ids.shape)
+
+    def maxima(self) -> np.ndarray:
+        """The largest activation of each feature, [n_features]; 0 where it never fired."""
+        return np.array([self.of(feature)[1].max(initial=0.0) for feature in range(self.n_features)], np.float32)
+
+    def correlations(self, target: np.ndarray) -> np.ndarray:
+        """Pearson correlation of every feature with a quantity per token [n_contexts, n_ctx], as [n_features].
+
+        0 where a feature never fires. Column 0 of the target is ignored.
+        """
+        counted = target[:, 1:].astype(np.float64)
+        n, total, squares = counted.size, counted.sum(), np.square(counted).sum()
+        entry_values = self.values.astype(np.float64)
+        products = entry_values * target.ravel()[self.places]
+        sum_f, sum_ff, sum_ft = (
+            np.add.reduceat(np.append(v, 0.0), np.minimum(self.starts[:-1], len(v))) * (self.counts > 0)
+            for v in (entry_values, entry_values**2, products)
+        )
+        covariance = sum_ft - sum_f * total / n
+        spread = np.sqrt(np.maximum(sum_ff - sum_f**2 / n, 0) * max(squares - total**2 / n, 0))
+        return np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)
+
+    def top_examples(self, feature: int, n: int = 10, window: int = 12) -> list[Example]:
+        """The strongest activations, at most one per context."""
+        places, values = self.of(feature)
+        best = places[np.argsort(-values, kind="stable")]
+        _, first = np.unique(best // self.contexts.ids.shape[1], return_index=True)
+        return [self.example(feature, place, window) for place in best[np.sort(first)[:n]]]
+
+    def interval_examples(
+        self, feature: int, intervals: int = 11, per_interval: int = 5, window: int = 12, seed: int = 0
+    ) -> list[list[Example]]:
+        """Random examples from equal intervals between 0 and the maximum, lowest first (paper: 11 intervals).
+
+        A look at the top alone flatters a feature; samples over its whole range show what it does most of the time.
+        """
+        places, values = self.of(feature)
+        rng = np.random.default_rng([seed, feature])
+        bounds = np.linspace(0, values.max(initial=0.0), intervals + 1)
+        chosen = []
+        for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+            inside = places[(values > low) & (values <= high)]
+            picked = rng.choice(inside, min(per_interval, len(inside)), replace=False) if len(inside) else []
+            chosen.append([self.example(feature, place, window) for place in picked])
+        return chosen
+
+    def example(self, feature: int, place: int, window: int = 12) -> Example:
+        """The snippet of up to `window` tokens on both sides of a place, within its context and without column 0."""
+        context, position = divmod(int(place), self.contexts.ids.shape[1])
+        low, high = max(1, position - window), min(self.contexts.ids.shape[1], position + window + 1)
+        places, values = self.of(feature)
+        first_place = context * self.contexts.ids.shape[1] + low
+        entries = slice(*np.searchsorted(places, [first_place, first_place + high - low]))
+        activations = np.zeros(high - low, np.float32)
+        activations[places[entries] - first_place] = values[entries]
+        return Example(self.contexts.ids[context, low:high], activations, position - low, context, position)
+
+
+def feature_evidence(model: LanguageModel, sae: SparseAutoencoder, contexts: Contexts) -> Evidence:
+    """Evidence of a dictionary's features, kept in the cache folder: 1 M tokens take about 20 s the first time."""
+    tensors = [*model.network.state_dict().values(), *sae.state_dict().values()]
+    return _cached(tensors, contexts, lambda x: sae.encode_sparse(x), model, sae.d_sae)
+
+
+def neuron_evidence(model: LanguageModel, contexts: Contexts) -> Evidence:
+    """Evidence of the MLP's neurons. They fire often: expect a hundred times the entries of a dictionary's features."""
+    return _cached([*model.network.state_dict().values()], contexts, csr, model, model.network.config.n_inner)
+
+
+def _cached(
+    tensors: list[Tensor], contexts: Contexts, encode: Callable[[Tensor], Tensor], model: LanguageModel, n_features: int
+) -> Evidence:
+    digest = hashlib.sha256(np.ascontiguousarray(contexts.ids))
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    path = cache_folder() / f"evidence-{digest.hexdigest()[:16]}.safetensors"
+    if not path.exists():
+        arrays = _collect(model, contexts.ids, encode, n_features)
+        write_atomically(path, lambda file: save_file(arrays, file.name))
+    arrays = {name: tensor.numpy() for name, tensor in load_file(path).items()}
+    return Evidence(contexts, **arrays)
+
+
+def _collect(
+    model: LanguageModel, ids: np.ndarray, encode: Callable[[Tensor], Tensor], n_features: int, rows: int = 16
+) -> dict[str, Tensor]:
+    """All codes of a text, sorted by feature. A stable counting sort keeps the places of a feature in order."""
+    n_ctx = ids.shape[1]
+    features, places, values = [], [], []
+    for first in range(0, len(ids), rows):
+        tensor = to_tensor(ids[first : first + rows], next(model.network.parameters()).device)
+        codes = encode(harvest(model.network, tensor)[:, 1:].flatten(0, 1)).cpu()
+        row = torch.repeat_interleave(torch.arange(codes.shape[0]), codes.crow_indices().diff())
+        context, position = row // (n_ctx - 1) + first, row % (n_ctx - 1) + 1
+        features.append(codes.col_indices().to(torch.int16 if n_features < 2**15 else torch.int32))
+        places.append((context * n_ctx + position).to(torch.int32))
+        values.append(codes.values())
+    feature = torch.cat(features)
+    order = torch.from_numpy(np.argsort(feature.numpy(), kind="stable"))
+    counts = torch.bincount(feature.long(), minlength=n_features)
+    return {
+        "starts": torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
+        "places": torch.cat(places)[order],
+        "values": torch.cat(values)[order],
+    }

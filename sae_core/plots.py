@@ -1,0 +1,145 @@
+"""The figures and tables that chapters share: plotly figures with a text alternative, and text coloured by activation.
+
+Text of a data set is hostile: whatever comes from one is escaped here before it becomes HTML.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .evidence import Evidence, Example
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from IPython.display import HTML
+
+
+def describe(figure: go.Figure, alt: str, **layout) -> go.Figure:
+    """Give a figure its text alternative (what it shows, in words, with the numbers that matter) and its layout."""
+    return figure.update_layout(meta={"alt": alt}, **layout)
+
+
+def log_histogram(groups: Mapping[str, np.ndarray], x_title: str, alt: str, bins_per_decade: int = 6) -> go.Figure:
+    """Stacked histogram of positive numbers on a logarithmic axis, one colour per group."""
+    import plotly.graph_objects as go
+
+    logs = {name: np.log10(values[values > 0]) for name, values in groups.items()}
+    every = np.concatenate(list(logs.values()))
+    low, high = np.floor(every.min()), np.ceil(every.max())
+    edges = np.linspace(low, high, int((high - low) * bins_per_decade) + 1)
+    figure = go.Figure()
+    for name, values in logs.items():
+        counts, _ = np.histogram(values, edges)
+        centers = (edges[:-1] + edges[1:]) / 2
+        figure.add_bar(x=centers, y=counts, name=name, width=np.diff(edges), hovertemplate="10^%{x:.1f}: %{y}")
+    decades = np.arange(low, high + 1)
+    figure.update_xaxes(title=x_title, tickvals=decades, ticktext=[f"10<sup>{int(d)}</sup>" for d in decades])
+    figure.update_yaxes(title="features")
+    return describe(figure, alt, barmode="stack", bargap=0, showlegend=len(groups) > 1)
+
+
+def activation_spectrum(
+    values: np.ndarray, labels: np.ndarray, names: Sequence[str], alt: str, bins: int = 40
+) -> go.Figure:
+    """Histogram of a feature's non-zero activations, each bar split by label, beside the same weighted by activation.
+
+    values: activations [entries]. labels: index into `names` for each (by a proxy's score, say). The left panel shows
+    where the feature fires, the right one where its activation mass lies (paper, "expected value" plot).
+    """
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(cols=2, subplot_titles=["tokens", "tokens × activation"], horizontal_spacing=0.12)
+    edges = np.linspace(0, values.max(initial=1e-6), bins + 1)
+    centers = (edges[:-1] + edges[1:]) / 2
+    for index, name in enumerate(names):
+        chosen = values[labels == index]
+        for column, weights in ((1, None), (2, chosen)):
+            heights, _ = np.histogram(chosen, edges, weights=weights)
+            figure.add_bar(
+                x=centers,
+                y=heights,
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                width=edges[1],
+                marker_color=PALETTE[index],
+                col=column,
+                row=1,
+            )
+    figure.update_xaxes(title="activation")
+    return describe(figure, alt, barmode="stack", bargap=0)
+
+
+# The first colours of the book's palette (Okabe and Ito's, adjusted), for figures that must name a colour.
+PALETTE = ("#2f7fb8", "#d1661f", "#0f9277", "#c2629a", "#a97f0c", "#7d74c9", "#5f8f3a", "#8a7f78")
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_title: str, y_title: str, alt: str, **layout
+) -> go.Figure:
+    """Lines of (x, y) pairs by name."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for name, (x, y) in series.items():
+        figure.add_scatter(x=x, y=y, name=name, mode="lines")
+    figure.update_xaxes(title=x_title)
+    figure.update_yaxes(title=y_title)
+    return describe(figure, alt, **layout)
+
+
+def visible(token: bytes) -> str:
+    """A token's bytes as text that shows everything: newlines and tabs as signs, parts of characters as \\xd8."""
+    signs = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
+    text = token.decode("utf-8", errors="backslashreplace")
+    return "".join(signs.get(c, c if c.isprintable() else f"\\u{ord(c):04x}") for c in text)
+
+
+def examples_html(
+    examples: Sequence[Example], token_bytes: list[bytes], largest: float, headings: Sequence[str] | None = None
+) -> HTML:
+    """Snippets, one a row, each token shaded by its activation relative to `largest`; hover for the number.
+
+    headings: one per example, shown in front of the row where it changes.
+    """
+    from IPython.display import HTML
+
+    rows, before = [], None
+    for index, example in enumerate(examples):
+        heading = headings[index] if headings else ""
+        shown = html.escape(heading) if heading != before else ""
+        before = heading
+        cells = "".join(
+            _token_html(token_bytes[token], activation, largest, place == example.center)
+            for place, (token, activation) in enumerate(zip(example.tokens, example.activations, strict=True))
+        )
+        first = f"<th scope='row'>{shown}</th>" if headings else ""
+        rows.append(f"<tr>{first}<td dir='ltr'>{cells}</td></tr>")
+    return HTML(f"<div class='examples'><table>{''.join(rows)}</table></div>")
+
+
+def _token_html(token: bytes, activation: float, largest: float, is_center: bool) -> str:
+    share = min(1.0, activation / largest) if largest else 0.0
+    # An inline colour with opacity reads on a light and on a dark page; the weight marks the token without colour.
+    style = f"background:rgba(230,126,34,{share * 0.75:.2f});unicode-bidi:isolate;white-space:pre-wrap;"
+    if is_center:
+        style += "border-bottom:2px solid currentColor;"
+    title = f" title='{activation:.2f}'" if activation > 0 else ""
+    return f"<span style='{style}'{title}>{html.escape(visible(token))}</span>"
+
+
+def feature_examples(
+    evidence: Evidence, feature: int, token_bytes: list[bytes], top: int = 5, intervals: int = 4, per_interval: int = 2
+) -> HTML:
+    """What a feature (or neuron) fires on: its strongest examples, then random ones from intervals of its range."""
+    largest = float(evidence.of(feature)[1].max(initial=0.0))
+    rows = [("strongest", example) for example in evidence.top_examples(feature, top)]
+    sampled = evidence.interval_examples(feature, intervals, per_interval)
+    for index in reversed(range(intervals)):
+        low, high = largest * index / intervals, largest * (index + 1) / intervals
+        rows += [(f"{low:.1f} – {high:.1f}", example) for example in sampled[index]]
+    return examples_html([example for _, example in rows], token_bytes, largest, [heading for heading, _ in rows])
