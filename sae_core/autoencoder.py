@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ from .errors import SaeCoreError
 from .language_model import MLP_OUT
 
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
+
+# torch warns once that compressed sparse row matrices are in beta; on a page of the book that is noise.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
 class Output(NamedTuple):
@@ -72,7 +76,8 @@ class SparseAutoencoder(nn.Module):
     def encode_sparse(self, x: Tensor) -> Tensor:
         """Codes of x [batch, d_in] as a compressed sparse row matrix [batch, d_sae]: `encode`, several times faster.
 
-        The same codes up to fp32 rounding. A bf16 product decides which can be positive, those are computed in fp32.
+        A bf16 product decides which codes can be positive, and those are computed in fp32. The only codes that can be
+        missed are smaller than the rounding of that product, less than 2^-6 ‖x‖ ‖w‖ in the worst case.
         """
         bias = self.folded_bias()
         _, active = self.preactivations(x, bias, bf16=True)
@@ -81,13 +86,15 @@ class SparseAutoencoder(nn.Module):
     def preactivations(self, x: Tensor, bias: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
         """x W_enc [batch, d_sae], and which entries can be positive once the bias [d_sae] is added (bool, same shape).
 
-        In bf16 the second is a superset: rounding x, w and the result to 8 bits moves the product by 2^-8 ‖x‖ ‖w‖
-        each, a little more with the second-order terms, and the comparison leaves that much room.
+        In bf16 the comparison leaves room for the typical rounding error of the product: a few times 2^-8 ‖x‖ ‖w‖ / √d_in
+        from rounding the factors, 2^-8 |bias| from rounding a result near the threshold. (Room for the worst case, √d_in
+        times as much, would let a fifth of all codes through.)
         """
         if not bf16:
             pre = x @ self.W_enc
             return pre, pre > -bias
-        room = 3.1 * 2**-8 * x.norm(dim=1).max() * self.W_enc.norm(dim=0)
+        scale = x.norm(dim=1).max() / math.sqrt(self.d_in)
+        room = 2**-8 * (4 * scale * self.W_enc.norm(dim=0) + bias.abs())
         pre = x.bfloat16() @ self.W_enc.bfloat16()
         return pre, pre > -(bias + room)
 

@@ -8,7 +8,7 @@ feature can be asked of a neuron.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -98,6 +98,40 @@ class Evidence:
         covariance = sum_ft - sum_f * total / n
         spread = np.sqrt(np.maximum(sum_ff - sum_f**2 / n, 0) * max(squares - total**2 / n, 0))
         return np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)
+
+    def between(self, first: int, last: int) -> Evidence:
+        """The evidence of contexts first to last - 1 alone, say to choose on one half and to test on the other."""
+        n_ctx = self.contexts.ids.shape[1]
+        kept = (self.places >= first * n_ctx) & (self.places < last * n_ctx)
+        starts = np.append(0, kept.cumsum())[self.starts]
+        contexts = Contexts(self.contexts.ids[first:last], self.contexts.slices[first:last], self.contexts.slice_names)
+        return Evidence(contexts, starts, self.places[kept] - np.int32(first * n_ctx), self.values[kept])
+
+    def recall(self, features: Sequence[int], target: np.ndarray) -> float:
+        """Share of the target tokens, bool [n_contexts, n_ctx], on which at least one of some features is active."""
+        fired = np.zeros(target.size, bool)
+        for feature in features:
+            fired[self.of(feature)[0]] = True
+        return float((fired & target.ravel()).sum() / max(target[:, 1:].sum(), 1))
+
+    def complements(self, feature: int, target: np.ndarray, n: int = 4, precision: float = 0.5) -> list[int]:
+        """Up to `n` further features that together with one cover most of a target, bool [n_contexts, n_ctx].
+
+        Greedy: each is the one that fires on most of what those before it missed. A feature that fires everywhere
+        covers everything and says nothing, so only those count that are in the target on at least the share `precision`
+        of the tokens that they fire on.
+        """
+        missed, chosen = target.ravel().copy(), [feature]
+        owner = np.repeat(np.arange(self.n_features), self.counts)
+        hits = np.bincount(owner, weights=missed[self.places], minlength=self.n_features)
+        specific = hits >= precision * np.maximum(self.counts, 1)
+        while len(chosen) <= n:
+            missed[self.of(chosen[-1])[0]] = False
+            gains = np.bincount(owner, weights=missed[self.places], minlength=self.n_features) * specific
+            if gains.max() == 0:
+                break
+            chosen.append(int(gains.argmax()))
+        return chosen[1:]
 
     def top_examples(self, feature: int, n: int = 10, window: int = 12) -> list[Example]:
         """The strongest activations, at most one per context."""

@@ -111,11 +111,14 @@ def load_model(name: str = "A", device: str | torch.device = "cpu") -> LanguageM
     GPT-2's with one block.
     """
     from transformers import GPT2LMHeadModel
+    from transformers.utils import logging as transformers_logging
 
     if name.startswith("hf:"):
         folder = bundle.download(name.removeprefix("hf:"))
     else:
         folder = bundle.find(name, "config.json")
+    progress_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # for a file of 2 MB, and a widget on every page of the book
     try:
         config = json.loads((folder / "config.json").read_text())
         if config.get("model_type") != "gpt2" or config.get("n_layer") != 1:
@@ -126,6 +129,9 @@ def load_model(name: str = "A", device: str | torch.device = "cpu") -> LanguageM
         raise
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own
         raise SaeCoreError(f"{folder}: cannot be opened as a model ({str(error).strip().splitlines()[0]})") from None
+    finally:
+        if progress_bars:
+            transformers_logging.enable_progress_bar()
     return LanguageModel(name, network.to(device).eval(), tokenizer, folder)
 
 

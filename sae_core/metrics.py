@@ -1,6 +1,7 @@
 """How good a dictionary is: sparsity, density, explained variance and loss recovered, each with one definition.
 
-All are measured on held-out contexts and leave out position 0 (the beginning-of-sequence token).
+All are measured on held-out contexts and leave out position 0 (the beginning-of-sequence token). At the end stand the
+few statistics that chapters use on features: ranks and a mean whose interval knows that tokens come in contexts.
 """
 
 from __future__ import annotations
@@ -149,3 +150,46 @@ def _recovered(losses: dict[str, float], ablated: str) -> float:
 
 def _after_first_position(function):
     return lambda x: torch.cat([x[:, :1], function(x[:, 1:])], dim=1)
+
+
+def _mean_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks 1 to n of values [n]; equal values share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[place]
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve: how often a labelled element scores above one that is not; a tie counts half.
+
+    scores: any shape. labels: bool, same shape. Raises SaeCoreError unless there are elements of both kinds.
+    """
+    scores, labels = scores.ravel(), labels.ravel()
+    positives = int(labels.sum())
+    if not 0 < positives < len(labels):
+        raise SaeCoreError(f"auc: {positives} of {len(labels)} elements are labelled; both kinds are needed")
+    ranks = _mean_ranks(scores)[labels].sum()
+    return float((ranks - positives * (positives + 1) / 2) / (positives * (len(labels) - positives)))
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's correlation of two series [n]; 0 where one of them is constant."""
+    x, y = _mean_ranks(np.asarray(x)), _mean_ranks(np.asarray(y))
+    x, y = x - x.mean(), y - y.mean()
+    spread = np.sqrt(np.square(x).sum() * np.square(y).sum())
+    return float(x @ y / spread) if spread else 0.0
+
+
+def clustered_mean(
+    values: np.ndarray, clusters: np.ndarray, draws: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of values [n] with its 95 % confidence interval: (mean, lower end, upper end).
+
+    The interval comes from a bootstrap that draws whole clusters [n] (say, the context that each token is from): tokens
+    of one context resemble each other, and drawing them one by one would make the interval too narrow.
+    """
+    _, index = np.unique(clusters, return_inverse=True)
+    sums, counts = np.bincount(index, weights=values), np.bincount(index)
+    n = len(counts)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+    low, high = np.quantile((drawn @ sums) / (drawn @ counts), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)

@@ -57,8 +57,8 @@ def loss_step(
 ) -> Step:
     """Loss and exact gradients for a batch x [B, d_in].
 
-    bf16: compute the dense encoder product in bf16. On the sparse path this changes nothing but the speed, for it only
-        decides which codes can be positive; on the dense path the codes have three digits.
+    bf16: compute dense products in bf16. On the sparse path there is one, and it only decides which codes are positive
+        (see `SparseAutoencoder.encode_sparse`); on the dense path all are, and the gradients have three digits.
     dense_above: use dense products where a larger share of the codes is active (0 forces dense, 1 forces sparse).
         A GPU always does: there the products are cheap, and asking for the share would make it wait.
     """
@@ -68,7 +68,7 @@ def loss_step(
     l1_weight = sae.W_dec.norm(dim=1) if by_decoder_norm else torch.ones_like(bias)
     if x.is_cuda or active.sum() > dense_above * active.numel():
         codes = pre.to(x.dtype).add_(bias).relu_()
-        error, mean_codes, fired, gradients = _dense(sae, x, codes, lam * l1_weight)
+        error, mean_codes, fired, gradients = _dense(sae, x, codes, lam * l1_weight, bf16)
     else:
         error, mean_codes, fired, gradients = _sparse(sae, x, sae.codes_at(x, active, bias), lam * l1_weight)
 
@@ -86,15 +86,19 @@ def loss_step(
 _Parts = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]
 
 
-def _dense(sae: SparseAutoencoder, x: Tensor, codes: Tensor, l1_weight: Tensor) -> _Parts:
+def _dense(sae: SparseAutoencoder, x: Tensor, codes: Tensor, l1_weight: Tensor, bf16: bool) -> _Parts:
     batch = len(x)
-    error = torch.addmm(sae.b_dec, codes, sae.W_dec) - x
+
+    def product(a: Tensor, b: Tensor) -> Tensor:
+        return (a.bfloat16() @ b.bfloat16()).to(a.dtype) if bf16 else a @ b
+
+    error = product(codes, sae.W_dec).add_(sae.b_dec).sub_(x)
     active = codes > 0
-    d_pre = torch.addmm(l1_weight / batch, error, sae.W_dec.T, alpha=2 / batch).mul_(active)
+    d_pre = product(error, sae.W_dec.T).mul_(2 / batch).add_(l1_weight / batch).mul_(active)
     gradients = {
-        "W_enc": (d_pre.T @ x).T,  # in the memory order of W_enc
+        "W_enc": product(d_pre.T, x).T,  # in the memory order of W_enc
         "b_enc": d_pre.sum(0),
-        "W_dec": (codes.T @ error).mul_(2 / batch),
+        "W_dec": product(codes.T, error).mul_(2 / batch),
     }
     return error, codes.mean(0), active.sum(0), gradients
 

@@ -92,6 +92,11 @@ def curves(
     return describe(figure, alt, **layout)
 
 
+def escape(text: str) -> str:
+    """Text as HTML that cannot be anything but text, for hover labels and tables."""
+    return html.escape(text)
+
+
 def visible(token: bytes) -> str:
     """A token's bytes as text that shows everything: newlines and tabs as signs, parts of characters as \\xd8."""
     signs = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
@@ -111,7 +116,7 @@ def examples_html(
     rows, before = [], None
     for index, example in enumerate(examples):
         heading = headings[index] if headings else ""
-        shown = html.escape(heading) if heading != before else ""
+        shown = escape(heading) if heading != before else ""
         before = heading
         cells = "".join(
             _token_html(token_bytes[token], activation, largest, place == example.center)
@@ -129,7 +134,7 @@ def _token_html(token: bytes, activation: float, largest: float, is_center: bool
     if is_center:
         style += "border-bottom:2px solid currentColor;"
     title = f" title='{activation:.2f}'" if activation > 0 else ""
-    return f"<span style='{style}'{title}>{html.escape(visible(token))}</span>"
+    return f"<span style='{style}'{title}>{escape(visible(token))}</span>"
 
 
 def feature_examples(

@@ -7,7 +7,7 @@ Bayes turns it into log P(context | s) - log P(context), and P(context | s) can 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -31,8 +31,7 @@ def script_proxy(ids: np.ndarray, token_bytes: list[bytes], script: CodePoints) 
     prior = max(inside[:, 1:].mean(), 1 / inside.size)
     whole = np.array([_in_script(token, script) for token in token_bytes])  # 1 inside, 0 outside, nan incomplete
     probability = whole[ids]
-    occurrences = np.bincount(ids.ravel(), minlength=len(token_bytes))
-    shares = np.bincount(ids.ravel(), weights=inside.ravel(), minlength=len(token_bytes)) / np.maximum(occurrences, 1)
+    shares = occurrence_share(ids, inside, len(token_bytes))
     for row, column in np.argwhere(np.isnan(probability)):
         token = ids[row, column]
         best = shares[token]
@@ -61,6 +60,21 @@ def touches_script(ids: np.ndarray, token_bytes: list[bytes], script: CodePoints
                 touched[row, owner[offset : offset + width]] = True
             offset += width
     return touched
+
+
+def occurrence_share(ids: np.ndarray, inside: np.ndarray, vocab_size: int) -> np.ndarray:
+    """For each token of the vocabulary, the share of its occurrences that lie inside: [vocab_size]; 0 if it has none.
+
+    inside: bool, same shape as ids.
+    """
+    occurrences = np.bincount(ids.ravel(), minlength=vocab_size)
+    return np.bincount(ids.ravel(), weights=inside.ravel(), minlength=vocab_size) / np.maximum(occurrences, 1)
+
+
+def character_share(texts: Iterable[bytes], script: CodePoints) -> float:
+    """Share of the characters of some texts that are in the script; bytes that are no whole character count as outside."""
+    characters = "".join(text.decode("utf-8", errors="replace") for text in texts)
+    return sum(_is_in(ord(character), script) for character in characters) / max(len(characters), 1)
 
 
 def _in_script(string: bytes, script: CodePoints) -> float:

@@ -136,7 +136,7 @@ def remove_parallel_gradient(sae: SparseAutoencoder) -> None:
 @torch.no_grad()
 def normalize_decoder(sae: SparseAutoencoder) -> None:
     """Bring every decoder row back to unit norm, after Adam's step."""
-    sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
+    sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12)  # an input of zeros may have become a row
 
 
 class Progress(NamedTuple):

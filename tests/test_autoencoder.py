@@ -201,7 +201,7 @@ DAMAGES = {
     "config without sizes": (lambda f: (f / "cfg.json").write_text("{}"), "cannot be opened as a dictionary"),
     "other width": (lambda f: edit(f, d_in=13), r"W_enc is \(12, 40\), cfg.json asks for \(13, 40\)"),
     "other number of features": (lambda f: edit(f, d_sae=41), r"W_enc is \(12, 40\), cfg.json asks for \(12, 41\)"),
-    "other architecture": (lambda f: edit(f, architecture="gated"), "architecture 'gated'; only standard"),
+    "other architecture": (lambda f: edit(f, architecture="gated"), "architecture 'gated'; only .*standard"),
 }
 
 

@@ -303,7 +303,7 @@ def test_a_damaged_checkpoint_is_named(finished, config, tmp_path):
 
 def test_a_loss_that_is_not_a_number_ends_the_run_before_it_is_saved(config, tmp_path):
     config.lr = 1e30
-    with pytest.raises(SaeCoreError, match="not a number at step 4; use a smaller lr"):
+    with pytest.raises(SaeCoreError, match="not a number at step 4"):
         pretrain(config, tmp_path / "model", checkpoint_every=4, progress=False)
     assert not list((tmp_path / "model").glob("checkpoint-*"))
 

@@ -54,6 +54,7 @@
     const { data, layout, frames } = JSON.parse(figure.querySelector("script").textContent);
     layout.autosize = true;
     delete layout.width;
+    if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a swipe scrolls the page
     for (const [path, value] of Object.entries(themed(layout))) set(layout, path, value);
     await Plotly.newPlot(plot, data, layout, CONFIG);
     if (frames && frames.length) await Plotly.addFrames(plot, frames);

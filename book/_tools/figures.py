@@ -42,7 +42,7 @@ def _template() -> go.layout.Template:
             "yaxis": axis,
             "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         },
-        data={name: [{"colorscale": COLORSCALE, "colorbar": colorbar}] for name in ("heatmap", "histogram2d", "contour")},
+        data={name: [{"colorscale": COLORSCALE, "colorbar": colorbar}] for name in ("heatmap", "histogram2d")},
     )
 
 

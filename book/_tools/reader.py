@@ -88,6 +88,9 @@ def reads(text: str, **_: object) -> nbformat.NotebookNode:
 
 
 def setup(app) -> dict:
+    for name in ("SAE_CORE_CORPUS", "SAE_CORE_HOME"):  # a kernel works in its chapter's folder
+        if os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.environ[name])
     app.add_config_value("book_state", "", "env")
     app.connect("config-inited", lambda app, config: setattr(config, "book_state", state()))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,897 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # A one-layer language model
+#
+# Every feature in this book is a feature of one small network. This chapter introduces it: what it computes, how well
+# it predicts text, how much it needs its MLP, and why its neurons are hard to read.
+#
+# ```{admonition} Before you start
+# **You will be able to**
+# - write down everything the model computes, and name the one step between a neuron and the output that is not
+#   linear;
+# - say how good the model is, against baselines that you can count yourself;
+# - measure how much of its work the MLP does, and say what such a number leaves out;
+# - measure how mixed a neuron's examples are, and say why that is only a proxy.
+#
+# **You need** to know what a transformer is. A vague memory of attention and of an MLP is enough.
+#
+# **Time**: 30 minutes to read, about a minute to run.
+# ```
+
+# %% tags=["hide-input"]
+import textwrap
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+
+from sae_core import chapter, effects, evidence, plots
+from sae_core.activations import harvest, patched
+from sae_core.corpus import open_corpus
+from sae_core.language_model import load_model, to_tensor, token_losses
+from sae_core.ngrams import ngram_losses
+from sae_core.runs import held_out, training_text
+from sae_core.tokens import token_bytes
+
+# %%
+model = load_model("A")
+contexts, text_name = held_out(model)
+
+# %% tags=["remove-cell"]
+config, recipe = model.network.config, model.recipe
+trained_on = [name for name, _ in training_text(model)]
+at_home = text_name in trained_on
+text_tokens = contexts.ids[:, 1:].size
+chapter.number("text", text_name)
+chapter.number("text-description", open_corpus().description)
+chapter.number("text-tokens", text_tokens, ",")
+chapter.number("text-slices", len(contexts.slice_names))
+chapter.number("trained-on", " and ".join(trained_on))
+chapter.number("trained-tokens", recipe["tokens"] / 1e6, ".0f")
+chapter.number("text-again", "held-out documents of the model's own training text" if at_home else
+               "a text from elsewhere, which the model was not trained on")
+
+# %% [markdown]
+# This page was run on the text *{glue:text}`text`*: {glue:text}`text-description`.
+#
+# ## Why one layer?
+#
+# You could ask what the parts of a large model stand for. The paper that this book follows
+# {cite}`bricken2023monosemanticity` asked it of the smallest transformer that still has an MLP, for two reasons.
+#
+# - **Few features.** A **feature** is some property of the input that the model represents. A small model can only
+#   represent so many of them. So there is hope to find a good share of them, and to look at each.
+# - **A short path to the output.** Nothing comes after the MLP but the unembedding. What a neuron does to the
+#   prediction can be read off the weights.
+#
+# ```{admonition} Predict
+# :class: tip
+# One step on the path from a neuron to the output is *not* linear. Which one? Answer before you read on.
+# ```
+#
+# ## What it computes
+#
+# The model reads tokens $t_1, \dots, t_n$ and predicts at every place the next one. At place $i$ it computes
+#
+# $$
+# \mathbf{r} = \mathbf{E}_{t_i} + \mathbf{P}_i
+# $$
+#
+# $$
+# \mathbf{r}' = \mathbf{r} + \mathrm{Attention}\left(\mathrm{LN}_1(\mathbf{r}), \dots\right)
+# $$
+#
+# $$
+# \mathbf{x} = \mathrm{ReLU}\left(
+#     \mathrm{LN}_2(\mathbf{r}')\, \mathbf{W}_{\mathrm{in}} + \mathbf{b}_{\mathrm{in}}
+# \right)
+# $$
+#
+# $$
+# \mathbf{r}'' = \mathbf{r}' + \mathbf{x}\, \mathbf{W}_{\mathrm{out}} + \mathbf{b}_{\mathrm{out}}
+# $$
+#
+# $$
+# \mathbf{logits} = \mathrm{LN}_{\mathrm{f}}(\mathbf{r}'')\, \mathbf{U}
+# $$
+#
+# $\mathbf{E}$ embeds the token and $\mathbf{P}$ its place. The vector $\mathbf{r}$ is the **residual stream**:
+# attention and the MLP read from it and add to it. Attention alone looks at earlier places. The entries of
+# $\mathbf{x}$ are the MLP's **neurons**, and their values are its **activations**. They are never negative, because
+# ReLU cuts at zero. These are the vectors that the book takes apart.
+#
+# The answer to the question above is $\mathrm{LN}_{\mathrm{f}}$, the final LayerNorm. It subtracts the mean, which is
+# linear, and divides by the standard deviation, which is not. That divisor is one positive number for each place. So
+# it stretches the effect of all neurons at a place alike, and their directions stay.
+#
+# The parts have these sizes:
+
+# %%
+parts = {"embedding E": "wte", "places P": "wpe", "attention": "attn", "MLP": "mlp", "unembedding U": "lm_head"}
+parameters = {
+    part: sum(weights.numel() for name, weights in model.network.named_parameters() if f"{key}." in name)
+    for part, key in parts.items()
+}
+total = sum(weights.numel() for weights in model.network.parameters())
+for part, count in parameters.items():
+    print(f"{part:<14}{count:>10,}{count / total:>8.1%}")
+
+# %% tags=["remove-cell"]
+chapter.number("parameters", total / 1e6, ".2f")
+chapter.number("mlp-share", parameters["MLP"] / total, ".0%")
+chapter.number("d-model", config.n_embd)
+chapter.number("d-mlp", config.n_inner)
+chapter.number("heads", config.n_head)
+chapter.number("context", config.n_positions)
+chapter.number("vocabulary", config.vocab_size, ",")
+
+# %% [markdown]
+# Of {glue:text}`parameters` million parameters, the MLP holds {glue:text}`mlp-share`. Most of the others are the two
+# tables that turn tokens into vectors and back.
+#
+# | | the paper | this model |
+# |---|---|---|
+# | residual stream | 128 | {glue:text}`d-model` |
+# | neurons | 512, ReLU | {glue:text}`d-mlp`, ReLU |
+# | layers | 1 | 1 |
+# | attention heads | not stated | {glue:text}`heads` |
+# | context | not stated | {glue:text}`context` tokens |
+# | vocabulary | not stated | {glue:text}`vocabulary` tokens |
+# | training text | the Pile, 100 billion tokens | {glue:text}`trained-on`, {glue:text}`trained-tokens` million tokens |
+#
+# ## Tokens
+#
+# The model does not see letters. A **tokeniser** cuts text into pieces from a fixed list, and the model sees their
+# numbers. Ours was made by **byte-pair encoding**: start with the 256 bytes, then merge the pair of neighbours that
+# is most frequent in the training text, again and again, until the list is full.
+#
+# ```{admonition} Predict
+# :class: tip
+# The English sentence and the Arabic one below are about equally long. Which one takes more tokens, and why?
+# ```
+
+# %%
+pieces = token_bytes(model.tokenizer)
+
+
+def shown(text: str) -> list[str]:
+    return [plots.visible(pieces[token]) for token in model.to_ids(text)[0]]
+
+
+sentences = ["The cat is on the roof.", "القط على السطح الآن.", "החתול על הגג.", "max_value = 0x3F;", "ACGTTGCA"]
+for sentence in sentences:
+    tokens = shown(sentence)
+    print(f"{len(sentence):>3} characters, {len(tokens):>2} tokens:", " | ".join(tokens))
+
+# %% [markdown]
+# `\xd9` and its like are single bytes. Arabic and Hebrew letters take two bytes each in UTF-8. The list has room only
+# for what is frequent in the training text, so a rare script is spelled in bytes, half a letter at a time. Keep this
+# in mind: a feature for Arabic script will often see the first half of a letter and have to expect the second.
+#
+# Every line begins with an empty piece. This is the **beginning-of-sequence token**, `<|endoftext|>`, with the number
+# 0. It also stands between documents.
+#
+# ```{admonition} A trap: the first place
+# :class: warning
+# At the first place there is always the same token and nothing before it. So the activations there are the same in
+# every context, and they say nothing about the text. A statistic that includes the first place counts one odd vector
+# over and over. Everything in this book leaves it out, from training as well as from every count.
+# ```
+
+# %%
+two = harvest(model.network, to_tensor(contexts.head(2).ids))
+print("equal at place 0:", torch.allclose(two[0, 0], two[1, 0], atol=1e-5))
+print("equal at place 9:", torch.allclose(two[0, 9], two[1, 9], atol=1e-5))
+
+# %% [markdown]
+# ## An ordinary checkpoint
+#
+# On disk the model is a Hugging Face folder of the GPT-2 kind, with one block. Nothing about it needs our code. In
+# particular it opens in TransformerLens, where you can read and change every intermediate value by name:
+
+# %%
+bridge = model.bridge()
+ids = model.to_ids("The cat is on the roof.")
+with torch.no_grad():
+    _, cache = bridge.run_with_cache(ids)
+theirs = cache["blocks.0.mlp.hook_post"]
+ours = harvest(model.network, ids)
+print(tuple(theirs.shape), "largest difference:", f"{(theirs - ours).abs().max():.0e}")
+
+# %% [markdown]
+# `hook_post` holds one vector of {glue:text}`d-mlp` activations for each token. `sae_core.activations.harvest` reads
+# the same numbers with a plain PyTorch hook. It stops before the unembedding, which makes it much faster. The book
+# uses it wherever it needs activations by the million.
+
+# %% tags=["remove-cell"]
+difference = (theirs - ours).abs().max().item()
+assert difference < 1e-4, difference
+
+# %% [markdown]
+# ## Which text
+#
+# The model was trained on *{glue:text}`trained-on`*. The numbers on this page come from {glue:text}`text-again`:
+# {glue:text}`text-tokens` tokens in {glue:text}`text-slices` **slices**. A slice is a part of the text of one kind: a
+# language, a format, a genre. {numref}`fig-slices` shows their shares. The variety matters. A feature for base64 can
+# only be found in a model that has met base64.
+
+# %% tags=["hide-input"]
+#| label: fig-slices
+#| caption: Shares of the slices in the text of this page, *{glue:text}`text`*.
+names = np.array(contexts.slice_names)
+counts = np.bincount(np.ravel(contexts.slices[:, 1:]), minlength=len(names))
+shares = counts / counts.sum()
+by_share = np.argsort(shares)
+
+
+def tall(rows: int) -> dict:
+    """The layout of a figure with one row per slice."""
+    return {"height": 110 + 22 * rows, "bargap": 0.25}
+
+
+figure = go.Figure(go.Bar(x=shares[by_share], y=names[by_share], orientation="h", hovertemplate="%{y}: %{x:.2%}"))
+figure.update_xaxes(title="share of the tokens", tickformat=".0%")
+figure.update_yaxes(dtick=1)
+listed = ", ".join(f"{names[s]} {shares[s]:.1%}" for s in by_share[::-1][:5])
+smallest = by_share[0]
+alt = f"Bars: {len(names)} slices. The largest are {listed}; the smallest is {names[smallest]} {shares[smallest]:.2%}."
+plots.describe(figure, alt, **tall(len(names)))
+
+# %% [markdown]
+# ## How well does it predict?
+#
+# At each place the model gives a probability to every token. Its **loss** is the mean of $-\ln p$ over the tokens
+# that really came, in nats. A model that knows nothing gives each token the same probability.
+#
+# Three baselines say what a loss is worth. The **uniform** model knows nothing. The **unigram** model knows how
+# frequent each token is. The **bigram** model knows how often each token follows each other one. A transformer that
+# does no better than a bigram has learned nothing that you could not count.
+#
+# ```{admonition} Predict
+# :class: tip
+# The model has one layer and a few hundred neurons. By how many nats does it beat the bigram: 0.1, 1, or 3?
+# ```
+
+# %%
+n_scored = min(chapter.size(quick=400, full=4000), len(contexts.ids) // 2)
+scored = contexts.head(n_scored)
+counted = contexts.ids[len(contexts.ids) // 2 :]  # the n-grams may not count what they predict
+
+
+@torch.no_grad()
+def losses() -> np.ndarray:
+    """The loss of every token that is predicted, [context, place]."""
+    return torch.cat([token_losses(model.network, part) for part in to_tensor(scored.ids).split(16)]).numpy()
+
+
+whole = losses()
+baseline = ngram_losses(counted, scored.ids, config.vocab_size)
+
+# %% tags=["remove-cell"]
+loss = float(whole.mean())
+error = float(whole.mean(1).std() / np.sqrt(len(whole)))
+recorded = recipe["metrics"]
+uniform = float(np.log(config.vocab_size))
+unigram = recorded["unigram_loss"] if at_home else baseline["unigram"]
+bigram = recorded["bigram_loss"] if at_home else baseline["bigram"]
+chapter.number("scored-tokens", whole.size, ",")
+chapter.number("counted-tokens", counted[:, 1:].size / 1e6, ".1f")
+chapter.number("recorded-tokens", recorded["validation_tokens"], ",")
+chapter.number("loss", loss, ".2f")
+chapter.number("loss-error", error, ".2f")
+chapter.number("loss-recorded", recorded["validation_loss"], ".2f")
+chapter.number("uniform", uniform, ".2f")
+chapter.number("unigram", baseline["unigram"], ".2f")
+chapter.number("unigram-recorded", recorded["unigram_loss"], ".2f")
+chapter.number("bigram", baseline["bigram"], ".2f")
+chapter.number("bigram-recorded", recorded["bigram_loss"], ".2f")
+chapter.number("bigram-used", bigram, ".2f")
+chapter.number("bigram-gap", abs(bigram - loss), ".2f")
+chapter.number("bigram-verdict", "better" if loss < bigram else "worse")
+chapter.number("recorded-gap", recorded["bigram_loss"] - recorded["validation_loss"], ".2f")
+if at_home:
+    source = "counted on all of the training text, and recorded when the model was trained"
+    fairness = "Both were made from the same training text, so the comparison is fair."
+else:
+    source = "counted on the other half of this very text"
+    fairness = (
+        "That bigram has seen this text and the model has not. It knows the scripts and formats of this page, while the "
+        "model brings what it learned elsewhere. In the last column both learned from one text: that one is fair."
+    )
+chapter.number("bigram-source", source)
+chapter.number("fairness", fairness)
+
+# %% [markdown]
+# | model | predicts from | *{glue:text}`text`*, this page | {glue:text}`trained-on`, recorded after training |
+# |---|---|---|---|
+# | uniform | nothing | {glue:text}`uniform` | {glue:text}`uniform` |
+# | unigram | how frequent tokens are | {glue:text}`unigram` | {glue:text}`unigram-recorded` |
+# | bigram | the token before | {glue:text}`bigram` | {glue:text}`bigram-recorded` |
+# | the transformer | all tokens before, in its context | {glue:text}`loss` | {glue:text}`loss-recorded` |
+#
+# The last column was measured on {glue:text}`recorded-tokens` validation tokens when the model was trained, against
+# n-grams that were counted on all of its training text. The column before it was computed just now, on
+# {glue:text}`scored-tokens` tokens (standard error of the model's loss: {glue:text}`loss-error`). Its n-grams were
+# counted on half of the held-out text, {glue:text}`counted-tokens` million tokens, and score tokens of the other
+# half. Pieces of one document fall into both halves, which favours them.
+#
+# So compare the model with the bigram that was {glue:text}`bigram-source`: its loss is {glue:text}`bigram-used`. The
+# model is {glue:text}`bigram-verdict` by {glue:text}`bigram-gap` nats. {glue:text}`fairness`
+#
+# A mean over a mixed text hides a lot. {numref}`fig-loss-by-slice` splits it by slice, next to the bigram of this
+# page.
+
+# %% tags=["hide-input"]
+#| label: fig-loss-by-slice
+#| caption: Loss of the model and of a bigram by slice. The bigram is the one counted on half of this page's text.
+lies_in = np.where((scored.slices == scored.slices[:, :1]).all(1), scored.slices[:, 0], -1)  # -1: more than one slice
+kept = [s for s in range(len(names)) if (lies_in == s).sum() >= 3]
+model_by_slice = np.array([whole[lies_in == s].mean() for s in kept])
+bigram_by_slice = np.array(
+    [ngram_losses(counted, scored.ids[lies_in == s], config.vocab_size)["bigram"] for s in kept]
+)
+order = np.argsort(-model_by_slice)
+labels = names[kept][order]
+figure = go.Figure()
+for label, model_loss, bigram_loss in zip(labels, model_by_slice[order], bigram_by_slice[order], strict=True):
+    figure.add_scatter(
+        x=[model_loss, bigram_loss], y=[label, label], mode="lines", line_color="gray", showlegend=False,
+        hoverinfo="skip",
+    )
+for title, values, symbol in (("model", model_by_slice, "circle"), ("bigram", bigram_by_slice, "diamond-open")):
+    figure.add_scatter(
+        x=values[order], y=labels, mode="markers", name=title, marker={"size": 9, "symbol": symbol},
+        marker_color=plots.PALETTE[0 if title == "model" else 1], hovertemplate="%{y}: %{x:.2f}",
+    )
+figure.update_xaxes(title="loss (nats per token)")
+figure.update_yaxes(dtick=1)
+n_better = int((model_by_slice < bigram_by_slice).sum())
+alt = (
+    f"Two marks for each of {len(kept)} slices. The model's loss goes from {model_by_slice.min():.1f} ({labels[-1]}) "
+    f"to {model_by_slice.max():.1f} ({labels[0]}); the bigram's from {bigram_by_slice.min():.1f} to "
+    f"{bigram_by_slice.max():.1f}. The model is better on {n_better} slices."
+)
+plots.describe(figure, alt, **tall(len(kept) + 1))
+
+# %% tags=["remove-cell"]
+chapter.number("slices-compared", len(kept))
+chapter.number("slices-better", n_better)
+chapter.number("hardest", labels[0])
+chapter.number("hardest-loss", model_by_slice.max(), ".1f")
+chapter.number("easiest", labels[-1])
+chapter.number("easiest-loss", model_by_slice.min(), ".1f")
+
+# %% [markdown]
+# The model is better than this bigram on {glue:text}`slices-better` of {glue:text}`slices-compared` slices. Its loss
+# is highest on *{glue:text}`hardest`* ({glue:text}`hardest-loss`) and lowest on *{glue:text}`easiest`*
+# ({glue:text}`easiest-loss`).
+#
+# ```{admonition} A trap: losses of different slices
+# :class: warning
+# It is tempting to read the figure from top to bottom as hard and easy. But a loss *per token* depends on how long a
+# token is. In a script that is spelled in bytes, many tokens are half a letter, which is easy to guess. Compare the
+# two marks of one row. To compare rows, divide by the text's bytes: that is the third exercise.
+# ```
+#
+# Numbers aside, here is what the model writes. It was given the first words of each line.
+
+# %%
+for prompt in ("The court held that", "In the morning she", "The function returns"):
+    for tokens in effects.sample(model, prompt, n_samples=1, n_tokens=45, temperature=0.8):
+        written = b"".join(pieces[token] for token in tokens).decode("utf-8", errors="replace")
+        print(textwrap.shorten(prompt + written, 240), end="\n\n")
+
+# %% [markdown]
+# Read one aloud, and count how many words in a row make sense. This is what one layer can do.
+#
+# ## Does it need its MLP?
+#
+# The book will take the MLP's activations apart. That is worth the trouble only if the model uses them. It need not:
+# attention and the embeddings can predict a good deal without it. So take the MLP away and measure the loss again.
+# Taking a part away like this is called **ablation**.
+#
+# There are two common ways. **Zero-ablation** puts a zero where the MLP's output was. **Mean-ablation** puts the mean
+# activation over many tokens in place of each activation. The MLP then still adds something to the residual stream,
+# but it is always the same.
+#
+# ```{admonition} Predict
+# :class: tip
+# Which ablation costs more? And does the model without its MLP still beat the bigram?
+# ```
+#
+# `patched` replaces the input of any module while the model runs. What goes into `mlp.dropout` is the MLP's output:
+# the module itself does nothing after training.
+
+# %%
+mean = harvest(model.network, to_tensor(counted[:200]))[:, 1:].mean((0, 1))
+
+with patched(model.network, torch.zeros_like, "transformer.h.0.mlp.dropout"):
+    without = losses()
+with patched(model.network, lambda x: mean.expand_as(x)):  # by default at the activations
+    with_mean = losses()
+
+# %% tags=["hide-input"]
+#| label: fig-loss
+#| caption: Loss of the model with its MLP, without it, and of the bigram ({glue:text}`bigram-source`).
+zero_cost = float((without - whole).mean())
+mean_cost = float((with_mean - whole).mean())
+bars = {
+    "unigram": unigram,
+    "MLP output zero": loss + zero_cost,
+    "MLP at its mean": loss + mean_cost,
+    "bigram": bigram,
+    "model": loss,
+}
+figure = go.Figure(
+    go.Bar(
+        x=list(bars.values()), y=list(bars), orientation="h", text=[f"{value:.2f}" for value in bars.values()],
+        marker_color=[plots.PALETTE[1 if "gram" in name else 0] for name in bars], hoverinfo="skip",
+    )
+)
+figure.update_xaxes(title="loss (nats per token)")
+alt = "Bars: " + ", ".join(f"{name} {value:.2f}" for name, value in bars.items()) + " nats."
+plots.describe(figure, alt, height=300)
+
+# %% tags=["remove-cell"]
+chapter.number("zero-cost", zero_cost, ".2f")
+chapter.number("zero-cost-error", float((without - whole).mean(1).std() / np.sqrt(len(whole))), ".2f")
+chapter.number("zero-cost-recorded", recorded["loss_without_mlp"] - recorded["validation_loss"], ".2f")
+chapter.number("mean-cost", mean_cost, ".2f")
+chapter.number("zero-or-mean", "more" if zero_cost > mean_cost else "less")
+chapter.number("without-verdict", "better" if loss + zero_cost < bigram else "worse")
+chapter.claim(
+    "A1",
+    where="model/one_layer_model#fig-loss",
+    text=text_name,
+    loss=loss,
+    unigram_loss=unigram,
+    bigram_loss=bigram,
+    zero_ablation_cost=zero_cost,
+    tokens=whole.size,
+)
+
+# %% [markdown]
+# Without its MLP the model loses {glue:text}`zero-cost` ± {glue:text}`zero-cost-error` nats per token, and is then
+# {glue:text}`without-verdict` than the bigram ({numref}`fig-loss`). On its own validation text the training run
+# recorded a cost of {glue:text}`zero-cost-recorded`. Putting the mean in place of the activations costs
+# {glue:text}`mean-cost` nats. Here, zero costs {glue:text}`zero-or-mean` than the mean.
+#
+# Remember the cost. The next chapters replace the activations by a dictionary's reconstruction, and judge it by how
+# much of this cost it takes back.
+#
+# ```{admonition} A trap: a damaged model
+# :class: warning
+# The cost of an ablation is not "what the MLP contributes". The rest of the model was trained with the MLP in place.
+# It has never met a residual stream without one, and part of the loss is its confusion. Zero is a place where the
+# activations never are; the mean is closer to where they live, and is still one vector for every token. A model that
+# was trained *without* an MLP would do better than either.
+# ```
+
+# %% [markdown]
+# ## Its neurons
+#
+# So the MLP matters. What does it represent? The obvious guess is that each of its {glue:text}`d-mlp` neurons stands
+# for one property of the text. If that were so, we could read the model by reading its neurons, and this book would
+# end here.
+#
+# We look at all neurons on {glue:text}`neuron-tokens` tokens. First: how often is a neuron active, that is, above
+# zero?
+#
+# ```{admonition} Predict
+# :class: tip
+# A detector for one language or one format should be silent almost everywhere. On what share of the tokens do you
+# expect a typical neuron to be active: 1 in 1,000, 1 in 100, or 1 in 5?
+# ```
+
+# %%
+neurons = evidence.neuron_evidence(model, contexts.head(400))
+
+# %% tags=["hide-input"]
+#| label: fig-neuron-density
+#| caption: How often the neurons are active, as a share of {glue:text}`neuron-tokens` tokens.
+density = neurons.density
+figure = go.Figure(go.Histogram(x=density, xbins={"start": 0, "end": 1, "size": 0.02}, hovertemplate="%{x}: %{y}"))
+figure.update_xaxes(title="share of the tokens on which a neuron is active", range=[0, 1], tickformat=".0%")
+figure.update_yaxes(title="neurons")
+low, median, high = np.quantile(density, [0.1, 0.5, 0.9])
+alt = (
+    f"Histogram of {len(density)} neurons. The median neuron is active on {median:.0%} of the tokens; eight in ten "
+    f"lie between {low:.0%} and {high:.0%}, all between {density.min():.1%} and {density.max():.0%}."
+)
+plots.describe(figure, alt, bargap=0.05, height=320)
+
+# %% tags=["remove-cell"]
+chapter.number("neuron-tokens", neurons.n_tokens, ",")
+chapter.number("density-median", median, ".0%")
+chapter.number("density-min", density.min(), ".1%")
+chapter.number("density-max", density.max(), ".0%")
+chapter.number("active-at-once", density.sum(), ".0f")
+
+# %% [markdown]
+# The median neuron is active on {glue:text}`density-median` of the tokens, the quietest on {glue:text}`density-min`
+# ({numref}`fig-neuron-density`). On an average token, {glue:text}`active-at-once` neurons are active at once.
+# Whatever a neuron stands for, it is not something rare.
+#
+# ### A number for "mixed"
+#
+# Now what do they respond to? Our text comes in slices, so we can count. Take a neuron's activation on all tokens and
+# add it up slice by slice. This gives a distribution over slices: $p_s$ is the share of the neuron's total activation
+# that falls on slice $s$. If $k$ slices have equal shares, we want to say "$k$ slices". The exponential of the
+# entropy does that, and gives something in between when the shares are unequal:
+#
+# $$
+# k_{\mathrm{eff}} = \exp\left(-\sum_s p_s \ln p_s\right)
+# $$
+#
+# This is the **effective number of slices**. A neuron that is active on a single slice has 1. A neuron that does not
+# care about slices has that of the text itself, {glue:text}`text-effective`.
+#
+# Weak activations are most of a neuron's activations, and perhaps they are noise. So we also look only at the 20
+# contexts in which the neuron is strongest, and compute the same number from the slices of these 20 tokens. For
+# comparison: 20 random tokens of this text have {glue:text}`random-effective` on average.
+#
+# ```{admonition} Predict
+# :class: tip
+# Among its 20 strongest contexts, how many effective slices will the median neuron have? Close to 1? Close to random?
+# ```
+
+# %%
+def effective_number(weights: np.ndarray) -> np.ndarray:
+    """exp(entropy) of the distributions along the last axis."""
+    p = weights / weights.sum(-1, keepdims=True)
+    return np.exp(-(p * np.log(np.where(p > 0, p, 1))).sum(-1))
+
+
+n_slices, text = len(names), neurons.contexts
+slice_of = np.ravel(text.slices)
+owner = np.repeat(np.arange(neurons.n_features), neurons.counts)
+mass = np.bincount(
+    owner * n_slices + slice_of[neurons.places], weights=neurons.values, minlength=neurons.n_features * n_slices
+).reshape(-1, n_slices)
+
+top = [neurons.top_examples(neuron, 20) for neuron in range(neurons.n_features)]
+top_slices = np.array(
+    [np.bincount([text.slices[e.context, e.position] for e in examples], minlength=n_slices) for examples in top]
+)
+mixed, top_mixed = effective_number(mass), effective_number(top_slices)
+
+# %% tags=["hide-input"]
+#| label: fig-mixed
+#| caption: Effective number of slices of every neuron. The dashed lines show the text itself and 20 random tokens of it.
+rng = np.random.default_rng(0)
+random_top = rng.choice(slice_of, (2000, 20))
+random_top = effective_number(np.array([np.bincount(row, minlength=n_slices) for row in random_top]))
+by_chance = float(random_top.mean())
+of_text = float(effective_number(np.bincount(slice_of, minlength=n_slices).astype(float)))
+figure = go.Figure()
+widest = max(mixed.max(), top_mixed.max(), of_text)
+bins = {"start": 1, "end": float(np.ceil(widest)), "size": float(np.ceil(widest) - 1) / 40}
+groups = (("20 strongest contexts", top_mixed, by_chance), ("all activations", mixed, of_text))
+for index, (title, values, reference) in enumerate(groups):
+    colour = plots.PALETTE[1 - index]
+    figure.add_histogram(x=values, name=title, xbins=bins, marker_color=colour, opacity=0.75)
+    figure.add_vline(x=reference, line_dash="dash", line_color=colour)
+figure.update_xaxes(title="effective number of slices", range=[1, np.ceil(widest)])
+figure.update_yaxes(title="neurons")
+alt = (
+    f"Two histograms of {len(mixed)} neurons. All activations: median {np.median(mixed):.1f}, from {mixed.min():.1f} "
+    f"to {mixed.max():.1f}; the text itself has {of_text:.1f}. The 20 strongest contexts: median "
+    f"{np.median(top_mixed):.1f}, from {top_mixed.min():.1f} to {top_mixed.max():.1f}; random tokens have {by_chance:.1f}."
+)
+plots.describe(figure, alt, barmode="overlay", height=380)
+
+# %% tags=["remove-cell"]
+different = (top_slices > 0).sum(1)
+top_tokens = np.array([len({int(e.tokens[e.center]) for e in examples}) for examples in top])
+chapter.number("text-effective", of_text, ".1f")
+chapter.number("random-effective", by_chance, ".1f")
+chapter.number("mixed-median", np.median(mixed), ".1f")
+chapter.number("mixed-ratio", np.median(mixed) / of_text, ".0%")
+chapter.number("top-median", np.median(top_mixed), ".1f")
+chapter.number("top-ratio", np.median(top_mixed) / by_chance, ".0%")
+chapter.number("different-median", np.median(different), ".0f")
+chapter.number("one-slice", int((different == 1).sum()))
+chapter.number("one-slice-share", (different == 1).mean(), ".0%")
+chapter.number("four-slices-share", (different >= 4).mean(), ".0%")
+chapter.number("different-tokens", np.median(top_tokens), ".0f")
+
+# %% [markdown]
+# Taken over all its activations, the median neuron has {glue:text}`mixed-median` effective slices. That is
+# {glue:text}`mixed-ratio` of what the text itself has ({numref}`fig-mixed`). Among the 20 strongest contexts the
+# median is {glue:text}`top-median`, or {glue:text}`top-ratio` of random.
+#
+# Counted plainly: the 20 strongest contexts of the median neuron come from {glue:text}`different-median` different
+# slices. {glue:text}`four-slices-share` of the neurons reach into four or more. {glue:text}`one-slice` of
+# {glue:text}`d-mlp` neurons ({glue:text}`one-slice-share`) stay within one.
+#
+# In {numref}`fig-neuron-slices` you can look at single neurons. They are chosen by rank, from the least mixed to the
+# most mixed among the 20 strongest contexts. Choose one from the list, and compare its bars with the text's.
+
+# %% tags=["hide-input"]
+#| label: fig-neuron-slices
+#| caption: Where a neuron's activation falls, and where the text is. Choose a neuron from the list above the figure.
+rank = np.lexsort((mixed, top_mixed))  # by the strongest contexts; where these are equal, by all activations
+steps = np.linspace(0, len(rank) - 1, 9).round().astype(int)
+least, middle, most = (int(rank[step]) for step in steps[[0, 4, 8]])
+neuron_shares = mass / mass.sum(1, keepdims=True)
+ours_text = np.bincount(slice_of, minlength=n_slices) / slice_of.size
+present = by_share[ours_text[by_share] > 0]
+first = most
+figure = go.Figure()
+figure.add_bar(x=ours_text[present], y=names[present], name="the text", orientation="h", marker_color=plots.PALETTE[7])
+figure.add_bar(
+    x=neuron_shares[first][present], y=names[present], name="the neuron's activation", orientation="h",
+    marker_color=plots.PALETTE[0],
+)
+words = {0: "least mixed", 4: "median", 8: "most mixed"}
+buttons = [
+    {
+        "label": f"neuron {rank[step]}, {words.get(place, f'rank {step + 1}')}",
+        "method": "restyle",
+        "args": [{"x": [neuron_shares[rank[step]][present]]}, [1]],
+    }
+    for place, step in enumerate(steps)
+]
+menu = {"buttons": buttons, "active": 8, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 8}}
+figure.update_xaxes(title="share", tickformat=".0%", range=[0, 1.02 * neuron_shares[rank[steps]].max()])
+figure.update_yaxes(dtick=1)
+
+
+def strongest_slices(neuron: int) -> str:
+    best = np.argsort(-neuron_shares[neuron])[:3]
+    return f"neuron {neuron}: " + ", ".join(f"{names[s]} {neuron_shares[neuron][s]:.0%}" for s in best)
+
+
+alt = (
+    f"Two bars for each of {len(present)} slices: the share of a chosen neuron's activation and the share of the text. "
+    f"Largest shares, most mixed {strongest_slices(most)}; median {strongest_slices(middle)}; "
+    f"least mixed {strongest_slices(least)}."
+)
+plots.describe(figure, alt, updatemenus=[menu], **tall(2 * len(present)) | {"height": 200 + 24 * len(present)})
+
+# %% tags=["remove-cell"]
+for word, neuron in (("least", least), ("middle", middle), ("most", most)):
+    chapter.number(f"{word}-neuron", neuron)
+    chapter.number(f"{word}-slices", int(different[neuron]))
+    chapter.number(f"{word}-density", density[neuron], ".0%")
+
+# %% [markdown]
+# ### The most mixed neuron
+#
+# Numbers are one thing, examples another. Below are snippets of text around tokens on which neuron
+# {glue:text}`most-neuron` is active. The underlined token is the one that the snippet was chosen for. The deeper the
+# colour, the stronger the activation; point at a token to see it as a number. First come the strongest examples, then
+# random ones from each quarter of its range.
+
+# %%
+plots.feature_examples(neurons, most, pieces)
+
+# %% [markdown]
+# Its 20 strongest contexts come from {glue:text}`most-slices` slices. Try to find one description that covers the
+# rows above.
+#
+# ### A median neuron
+#
+# Neuron {glue:text}`middle-neuron`, active on {glue:text}`middle-density` of the tokens; {glue:text}`middle-slices`
+# slices among the 20 strongest contexts:
+
+# %%
+plots.feature_examples(neurons, middle, pieces)
+
+# %% [markdown]
+# ### The least mixed neuron
+#
+# Neuron {glue:text}`least-neuron`, active on {glue:text}`least-density` of the tokens; {glue:text}`least-slices`
+# among the 20 strongest:
+
+# %%
+plots.feature_examples(neurons, least, pieces)
+
+# %% [markdown]
+# Compare its strongest examples with those from the lower quarters. Do they show the same thing? It was chosen for
+# its strongest 20, so a fair judgement needs the others.
+#
+# ```{admonition} A trap: what the slices cannot see
+# :class: warning
+# A neuron that responds to several unrelated things is **polysemantic**. Mixing of slices is only a proxy for it, and
+# errs both ways. A neuron for commas is as pure as can be, and finds commas in every slice. A neuron for three
+# unrelated words of English prose looks pure to us. So read the number as "how little this neuron cares about our
+# slices", and read the examples before you believe it. Our second hint is as rough: among the 20 strongest contexts,
+# the median neuron has {glue:text}`different-tokens` different tokens at the centre. The paper had people score
+# examples without knowing where they came from. That is better, and slower.
+# ```
+#
+# ## Why would a model do this?
+#
+# Why not one property, one neuron? One answer is that there are too few neurons. Text has more properties worth
+# knowing than the {glue:text}`d-mlp` neurons of this model: scripts, formats, topics, words, what is about to come.
+# Most of them are absent from most tokens.
+#
+# The **superposition hypothesis** {cite}`elhage2022superposition` says that the model makes use of this. It gives
+# each property a *direction* in the space of activations, not a neuron of its own. A space of $n$ dimensions has only
+# $n$ directions at right angles, but far more that are *almost* at right angles. Properties then disturb each other a
+# little, and as long as few are present at a time, ReLU can clean up most of the disturbance. Seen from one neuron,
+# many directions pass by, and the neuron answers to all of them. It looks mixed because it is the wrong thing to look
+# at.
+#
+# This is a hypothesis. Mixed neurons fit it, but do not prove it: properties could be mixed for other reasons too. It
+# makes a prediction, though. If activations are sums of a few directions out of many, then a method that looks for
+# exactly that should find directions that are easier to read than neurons. The {doc}`next chapter
+# </book/dictionary/training>` builds it.
+#
+# ## What the paper found, what we found
+#
+# | | the paper | here, on *{glue:text}`text`* |
+# |---|---|---|
+# | loss of the model | not stated | {glue:text}`loss` nats per token |
+# | loss of a bigram | not stated | {glue:text}`bigram-used` ({glue:text}`bigram-source`) |
+# | cost of zero-ablating the MLP | not stated | {glue:text}`zero-cost` nats |
+# | tokens on which the median neuron is active | 42 % | {glue:text}`density-median` |
+# | slices in a neuron's 20 strongest contexts | not counted, "mixed" by eye | {glue:text}`different-median` (median) |
+#
+# **How our set-up differs.** The paper trained on 100 billion tokens of the Pile; we trained on
+# {glue:text}`trained-tokens` million of a much smaller mixture of open texts. Their model was trained long past the
+# point where a model of its size is usually stopped, because they expected more features to be learned that way. They
+# judged neurons by eye, blind, on a scale; we only count slices. Their example of a mixed neuron responds to
+# citations, English dialogue, HTTP requests and Korean text.
+#
+# ```{admonition} Takeaways
+# :class: note
+# - The model is an embedding, one attention layer, one MLP and an unembedding. From a neuron to the logits all is
+#   linear, but for one positive factor.
+# - A loss means little by itself. Put a bigram next to it, and ask which text each of them has seen.
+# - Without the MLP the loss rises by {glue:text}`zero-cost` nats, so there is something in its activations to
+#   explain.
+# - Most neurons are active often and across slices. If the model represents single properties, they are not its
+#   neurons.
+# ```
+#
+# ## Exercises
+#
+# Each states its difficulty, how important it is for the rest of the book, and a time.
+#
+# ```{exercise-start} How far back does it look?
+# :label: ex-model-position
+# ```
+# *Difficulty 1/5 · importance 3/5 · 10 minutes.* Early in a context the model has little to go by. Plot the loss by
+# place in the context. After how many tokens does more context stop helping?
+#
+# ````{admonition} Hint
+# :class: dropdown
+# `whole` has one row per context and one column per place. Average over rows, then over bins of places that double in
+# width.
+# ````
+# ```{exercise-end}
+# ```
+#
+# ````{solution-start} ex-model-position
+# :class: dropdown
+# ````
+
+# %%
+edges = [0, 1, 2, 4, 8, 16, 32, 64, 128, whole.shape[1]]
+for start, end in zip(edges[:-1], edges[1:], strict=True):
+    print(f"predicting places {start + 1:>3} to {end:>3}: {whole[:, start:end].mean():.2f}")
+
+# %% [markdown]
+# The first tokens are the hardest: there is nothing before them. A bigram would show no change after the second.
+# Whatever the loss gains after that is the work of attention.
+#
+# ````{solution-end}
+# ````
+#
+# ```{exercise-start} Activations or output?
+# :label: ex-model-zero
+# ```
+# *Difficulty 2/5 · importance 4/5 · 10 minutes.* We set the MLP's *output* to zero. Later chapters set its
+# *activations* to zero. Is that the same? Measure the difference on 50 contexts, and say where it comes from.
+#
+# ````{admonition} Hint
+# :class: dropdown
+# Look at the equation for $\mathbf{r}''$. What is left if $\mathbf{x} = 0$?
+# ````
+# ```{exercise-end}
+# ```
+#
+# ````{solution-start} ex-model-zero
+# :class: dropdown
+# ````
+
+# %%
+few = to_tensor(scored.ids[:50])
+with torch.no_grad(), patched(model.network, torch.zeros_like):
+    activations_zero = token_losses(model.network, few).mean().item()
+print(f"as it is {whole[:50].mean():.2f}")
+print(f"activations zero {activations_zero:.2f}")
+print(f"output zero {without[:50].mean():.2f}")
+bias = model.network.transformer.h[0].mlp.c_proj.bias
+print(f"norm of the bias that stays: {bias.norm():.2f}")
+
+# %% [markdown]
+# With the activations at zero, $\mathbf{b}_{\mathrm{out}}$ still goes into the residual stream, the same vector
+# everywhere. The model was trained with it, so keeping it makes a difference.
+#
+# ````{solution-end}
+# ````
+#
+# ```{exercise-start} Bits per byte
+# :label: ex-model-bytes
+# ```
+# *Difficulty 2/5 · importance 3/5 · 15 minutes.* Tokens differ in length, so losses per token of two slices cannot be
+# compared. Turn the losses of {numref}`fig-loss-by-slice` into bits per byte of text. Which slices change places?
+#
+# ````{admonition} Hint
+# :class: dropdown
+# A nat is $1 / \ln 2$ bits. `pieces` holds the bytes of every token. Divide the sum of the losses by the sum of the
+# bytes.
+# ````
+# ```{exercise-end}
+# ```
+#
+# ````{solution-start} ex-model-bytes
+# :class: dropdown
+# ````
+
+# %%
+length = np.array([len(piece) for piece in pieces])[scored.ids[:, 1:]]
+rows = []
+for s in kept:
+    inside = lies_in == s
+    rows.append((whole[inside].sum() / length[inside].sum() / np.log(2), whole[inside].mean(), names[s]))
+for bits, nats, name in sorted(rows):
+    print(f"{name:<14}{bits:6.2f} bits per byte, {nats:6.2f} nats per token")
+
+# %% [markdown]
+# `<|endoftext|>` has no bytes; the cost of predicting it is part of the sum. Bits per byte are what a compressor
+# built on this model would need: plain text takes 8.
+#
+# ````{solution-end}
+# ````
+#
+# ```{exercise-start} A fair fight for the proxy
+# :label: ex-model-features
+# ```
+# *Difficulty 3/5 · importance 5/5 · 20 minutes.* The book claims that dictionary features are easier to read than
+# neurons. Compute the effective number of slices among the 20 strongest contexts for the features of the bundled
+# dictionary A/1, on the same text. Before you do: which features will look mixed although they respond to one thing?
+#
+# ````{admonition} Hint
+# :class: dropdown
+# `evidence.feature_evidence(model, load_dictionary("A/1"), neurons.contexts)` has the same form as `neurons`. Leave
+# out features that are active in fewer than 20 contexts.
+# ````
+# ```{exercise-end}
+# ```
+#
+# ````{solution-start} ex-model-features
+# :class: dropdown
+# ````
+
+# %%
+from sae_core.autoencoder import load_dictionary
+
+features = evidence.feature_evidence(model, load_dictionary("A/1"), neurons.contexts)
+found = []
+for feature in np.flatnonzero(features.counts >= 20):
+    examples = features.top_examples(feature, 20)
+    if len(examples) == 20:
+        hits = np.bincount([text.slices[e.context, e.position] for e in examples], minlength=n_slices)
+        found.append(effective_number(hits))
+quarters = [0.25, 0.5, 0.75]
+print("neurons, quartiles: ", np.quantile(top_mixed, quarters).round(1))
+print("features, quartiles:", np.quantile(found, quarters).round(1), f"({len(found)} of {features.n_features})")
+
+# %% [markdown]
+# A feature for one word, such as " the", finds it in every slice with English in it, and looks mixed. So this
+# comparison is harder on features than it should be. It also leaves out the rarest features, which have fewer than 20
+# contexts to show. A proxy that you have seen fail is one you can use.
+#
+# ````{solution-end}
+# ````

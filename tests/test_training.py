@@ -1,0 +1,615 @@
+"""Training: the recipes, each rule of the loop, and runs that can be stopped, watched and repeated."""
+
+import json
+import math
+import resource
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from sae_core import checkpoint, training
+from sae_core.activations import ActivationBuffer
+from sae_core.autoencoder import NAMES, SparseAutoencoder
+from sae_core.errors import SaeCoreError
+from sae_core.objective import loss_step
+from sae_core.training import (
+    TrainConfig,
+    Trainer,
+    april_2024,
+    geometric_median,
+    normalize_decoder,
+    paper,
+    paper_scaled,
+    remove_parallel_gradient,
+    train,
+)
+
+D_IN, N_FEATURES = 24, 40
+
+
+class PlantedChunks:
+    """Sparse sums of known directions on top of a constant: about three of 40 in 24 dimensions."""
+
+    def __init__(self, n_chunks=60, rows=1000, stop_at=None):
+        self.n_chunks, self.rows, self.stop_at = n_chunks, rows, stop_at
+        directions = torch.randn(N_FEATURES, D_IN, generator=torch.Generator().manual_seed(0))
+        self.directions = torch.nn.functional.normalize(directions, dim=1)
+
+    def __len__(self):
+        return self.n_chunks
+
+    def __getitem__(self, index):
+        if index == self.stop_at:
+            raise KeyboardInterrupt
+        generator = torch.Generator().manual_seed(index)
+        present = torch.rand(self.rows, N_FEATURES, generator=generator) < 3 / N_FEATURES
+        strength = torch.rand(self.rows, N_FEATURES, generator=generator) + 0.5
+        return (present * strength) @ self.directions + 0.3
+
+
+def make_buffer(**options):
+    return ActivationBuffer(PlantedChunks(**options), n_rows=4096)
+
+
+def small(**changes):
+    """The paper's recipe at a size for tests."""
+    sizes = {
+        "d_sae": 64, "steps": 30, "batch_size": 256, "lam": 0.5, "lr": 1e-3, "resample_at": (10, 20), "dead_after": 5,
+        "resample_inputs": 2048, "buffer_rows": 4096,
+    }  # fmt: skip
+    return TrainConfig(**sizes | changes)
+
+
+def weights(sae):
+    return {name: getattr(sae, name).detach().clone() for name in NAMES}
+
+
+def same(one, other):
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in NAMES)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the loop passes to loss_step and what comes back, step by step."""
+    recorded = []
+
+    def record(sae, x, lam, **options):
+        result = loss_step(sae, x, lam, **options)
+        recorded.append({"x": x, "lam": lam, "fired": result.fired, **options})
+        return result
+
+    monkeypatch.setattr(training, "loss_step", record)
+    return recorded
+
+
+# --- the recipes ----------------------------------------------------------------------------------------------------
+
+
+def test_the_paper_preset_has_the_papers_numbers():
+    config = paper()
+    assert config.batch_size * config.steps == 8_192_000_000
+    assert config.lam == pytest.approx(0.004 * 512)
+    assert config.resample_at == (25_000, 50_000, 75_000, 100_000)
+    assert config.dead_after == 12_500 and config.resample_inputs == 819_200
+    assert config.tied_bias and config.unit_norm
+    assert config.lam_warmup == 0 and config.lr_decay == 0 and config.clip is None and not config.normalize
+
+
+def test_the_scaled_preset_keeps_the_rules_and_scales_the_steps():
+    config = paper_scaled(1000)
+    assert config.resample_at == (100, 200, 300, 400) and config.dead_after == 50 and config.lr_decay == 200
+    assert config.tied_bias and config.unit_norm and config.clip is None and config.normalize
+    assert paper_scaled(1000, lam=7.0, dead_after=3).lam == 7.0
+
+
+def test_the_april_preset_has_the_updates_numbers():
+    config = april_2024(steps=1000)
+    assert april_2024().steps == 200_000 and config.lr == 5e-5 and config.lam == 5.0
+    assert config.lam_warmup == 50 and config.lr_decay == 200 and config.clip == 1.0 and config.normalize
+    assert not config.tied_bias and not config.unit_norm and config.resample_at == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"d_sae": 0}, "d_sae = 0 must be positive"),
+        ({"lr": -1.0}, "lr = -1.0 must be positive"),
+        ({"lam": -0.1}, "lam = -0.1 must not be negative"),
+        ({"resample_inputs": 5000}, "resample_inputs = 5000"),
+        ({"batch_size": 4096}, "buffer_rows = 4096"),
+    ],
+)
+def test_a_configuration_that_cannot_train_is_refused(change, message):
+    with pytest.raises(SaeCoreError, match=message):
+        small(**change)
+
+
+# --- the start ------------------------------------------------------------------------------------------------------
+
+
+def test_the_geometric_median_has_the_least_mean_distance():
+    x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)).exp()
+    median = geometric_median(x)
+    pull = torch.nn.functional.normalize(x - median, dim=1).mean(0)  # the gradient of the mean distance
+    assert pull.norm() < 1e-4
+    assert torch.nn.functional.normalize(x - x.mean(0), dim=1).mean(0).norm() > 0.05
+
+
+def test_the_geometric_median_withstands_outliers_and_points_that_it_meets():
+    x = torch.zeros(11, 2)
+    x[-1] = 1e6
+    torch.testing.assert_close(geometric_median(x), torch.zeros(2), atol=1e-2, rtol=0)
+
+
+class SkewedChunks(PlantedChunks):
+    """A tenth of the rows far away on one side."""
+
+    def __getitem__(self, index):
+        chunk = super().__getitem__(index)
+        chunk[::10] += 20.0
+        return chunk
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_decoder_bias_starts_at_the_geometric_median_of_the_inputs(normalize):
+    trainer = Trainer(small(normalize=normalize), ActivationBuffer(SkewedChunks(), n_rows=4096))
+    x = torch.cat([SkewedChunks()[index] for index in range(10)]) * trainer.scale
+    pull = torch.nn.functional.normalize(x - trainer.sae.b_dec, dim=1).mean(0).norm()
+    assert pull < 0.02 < 0.1 < torch.nn.functional.normalize(x - x.mean(0), dim=1).mean(0).norm()
+
+
+def test_without_a_tied_bias_the_decoder_bias_starts_at_zero():
+    assert not Trainer(small(tied_bias=False), make_buffer()).sae.b_dec.any()
+
+
+def test_the_rest_starts_as_a_fresh_dictionary_of_the_seed():
+    config = small(seed=3)
+    fresh = SparseAutoencoder(D_IN, config.d_sae, generator=torch.Generator().manual_seed(3))
+    sae = Trainer(config, make_buffer()).sae
+    assert all(torch.equal(getattr(sae, name), getattr(fresh, name)) for name in ("W_enc", "b_enc", "W_dec"))
+
+
+def test_normalized_inputs_have_a_mean_squared_norm_of_d_in(calls):
+    config = small(normalize=True, steps=5)
+    for _ in Trainer(config, make_buffer()).run():
+        pass
+    mean = torch.cat([call["x"] for call in calls]).square().sum(1).mean().item()
+    assert mean == pytest.approx(D_IN, rel=0.05)
+
+
+def test_inputs_stay_as_they_are_unless_normalized():
+    trainer = Trainer(small(), make_buffer())
+    assert trainer.scale == 1.0
+
+
+# --- each step ------------------------------------------------------------------------------------------------------
+
+
+def test_decoder_rows_have_unit_norm_after_every_step():
+    trainer = Trainer(small(lr=0.03), make_buffer())
+    for now in trainer.run():
+        torch.testing.assert_close(trainer.sae.W_dec.norm(dim=1), torch.ones(64), atol=1e-5, rtol=0, msg=f"{now.step}")
+
+
+def test_adam_sees_the_decoders_gradient_without_its_component_along_each_row(monkeypatch):
+    trainer, seen, raw = Trainer(small(), make_buffer()), [], []
+
+    def record(sae, x, lam, **options):
+        result = loss_step(sae, x, lam, **options)
+        raw.append(result.gradients["W_dec"].clone())
+        return result
+
+    def before_adam(*_):
+        seen.append((trainer.sae.W_dec.detach().clone(), trainer.sae.W_dec.grad.clone()))
+
+    monkeypatch.setattr(training, "loss_step", record)
+    trainer.optimizer.register_step_pre_hook(before_adam)
+    for _ in trainer.run():
+        pass
+    for (rows, gradient), unprojected in zip(seen, raw, strict=True):
+        along = (gradient * rows).sum(1).abs()
+        assert along.max() < 1e-5 * max(1.0, gradient.norm().item())
+        assert (unprojected * rows).sum(1).abs().max() > 1e-2  # there was something to remove
+        torch.testing.assert_close(gradient, unprojected - (unprojected * rows).sum(1, keepdim=True) * rows)
+
+
+def test_removing_the_parallel_gradient_keeps_the_perpendicular_part():
+    sae = SparseAutoencoder(3, 2)
+    with torch.no_grad():
+        sae.W_dec.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]]))
+    sae.W_dec.grad = torch.tensor([[5.0, 2.0, -1.0], [0.0, 3.0, 4.0]])
+    remove_parallel_gradient(sae)
+    torch.testing.assert_close(sae.W_dec.grad, torch.tensor([[0.0, 2.0, -1.0], [0.0, 0.0, 0.0]]))
+
+
+def test_a_row_of_zeros_does_not_become_not_a_number():
+    sae = SparseAutoencoder(3, 2)
+    with torch.no_grad():
+        sae.W_dec[0] = 0.0
+    normalize_decoder(sae)
+    assert not sae.W_dec[0].any() and sae.W_dec[1].norm().item() == pytest.approx(1.0)
+
+
+def test_a_step_is_adams_on_the_gradients_of_the_loss():
+    trainer = Trainer(small(steps=1, bf16=False), make_buffer())
+    reference = SparseAutoencoder(D_IN, 64)
+    reference.load_state_dict(trainer.sae.state_dict())
+    optimizer = torch.optim.Adam(reference.parameters(), lr=1e-3, betas=(0.9, 0.999))
+    twin = make_buffer()
+    for _ in range(8):
+        twin.next_batch(1024)  # what the start looked at
+    x = twin.next_batch(256)
+    reconstruction, codes = reference(x)
+    ((reconstruction - x).square().sum(1).mean() + 0.5 * codes.sum(1).mean()).backward()
+    reference.W_dec.grad -= (reference.W_dec.grad * reference.W_dec).sum(1, keepdim=True) * reference.W_dec.detach()
+    optimizer.step()
+    with torch.no_grad():
+        reference.W_dec /= reference.W_dec.norm(dim=1, keepdim=True)
+    for _ in trainer.run():
+        pass
+    for name in NAMES:
+        torch.testing.assert_close(getattr(trainer.sae, name), getattr(reference, name), atol=1e-5, rtol=1e-4)
+
+
+def test_every_activation_is_used_once(calls):
+    class DifferentRows(PlantedChunks):
+        def __getitem__(self, index):
+            return torch.randn(self.rows, D_IN, generator=torch.Generator().manual_seed(index))
+
+    for _ in Trainer(small(steps=100), ActivationBuffer(DifferentRows(), n_rows=4096)).run():
+        pass
+    rows = torch.cat([call["x"] for call in calls])
+    assert len(rows.unique(dim=0)) == len(rows) == 100 * 256
+
+
+def test_a_run_that_is_longer_than_the_text_ends_in_an_error(tmp_path):
+    with pytest.raises(SaeCoreError, match="used up"):
+        train(small(steps=1000), make_buffer(n_chunks=20), tmp_path, progress=False)
+
+
+def test_lambda_rises_over_the_warm_up_and_then_stays(calls):
+    for _ in Trainer(small(steps=20, lam=2.0, lam_warmup=8), make_buffer()).run():
+        pass
+    assert [call["lam"] for call in calls] == pytest.approx([2.0 * min(1.0, n / 8) for n in range(1, 21)])
+
+
+def test_without_warm_up_lambda_is_constant(calls):
+    for _ in Trainer(small(steps=5, lam=2.0), make_buffer()).run():
+        pass
+    assert [call["lam"] for call in calls] == [2.0] * 5
+
+
+def learning_rates(config):
+    trainer, rates = Trainer(config, make_buffer()), []
+    trainer.optimizer.register_step_pre_hook(lambda *_: rates.append(trainer.optimizer.param_groups[0]["lr"]))
+    for _ in trainer.run():
+        pass
+    return rates
+
+
+def test_the_learning_rate_falls_linearly_over_the_last_steps():
+    rates = learning_rates(small(steps=20, lr=0.01, lr_decay=5))
+    assert rates == pytest.approx([0.01] * 15 + [0.01, 0.008, 0.006, 0.004, 0.002])
+
+
+def test_without_decay_the_learning_rate_is_constant():
+    assert learning_rates(small(steps=5, lr=0.01)) == [0.01] * 5
+
+
+# --- dead features and resampling in the loop -----------------------------------------------------------------------
+
+
+def test_dead_means_silent_for_the_last_dead_after_steps(calls):
+    trainer = Trainer(small(resample_at=(), dead_after=4), make_buffer())
+    for now in trainer.run():
+        last = torch.stack([call["fired"] for call in calls[-4:]])
+        expected = (last == 0).all(0) if len(calls) >= 4 else torch.zeros(64, dtype=torch.bool)
+        assert torch.equal(now.dead, expected)
+        with torch.no_grad():  # features fall silent at different steps, and two of them come back
+            trainer.sae.b_enc[now.step] = -100.0
+            trainer.sae.b_enc[now.step - 2] = 0.5 if now.step in (7, 17) else trainer.sae.b_enc[now.step - 2]
+    assert now.dead.sum() > 15
+
+
+def silence(trainer, features):
+    with torch.no_grad():
+        trainer.sae.b_enc[features] = -100.0
+
+
+def test_dead_features_are_resampled_at_the_given_steps_and_at_no_other():
+    trainer = Trainer(small(steps=24, resample_at=(8, 16), dead_after=4), make_buffer())
+    resampled = {}
+    silence(trainer, [0, 1, 2])
+    for now in trainer.run():
+        resampled[now.step] = now.resampled
+        if now.step > 8:
+            silence(trainer, [0, 1, 2])
+    assert [step for step, count in resampled.items() if count] == [8, 16]
+    assert resampled[8] == resampled[16] == 3
+
+
+def test_a_feature_that_was_silent_for_less_long_is_left_alone():
+    trainer = Trainer(small(steps=8, resample_at=(8,), dead_after=4), make_buffer())
+    silence(trainer, [0])
+    for now in trainer.run():
+        if now.step == 5:
+            silence(trainer, [1])
+    assert now.resampled == 1 and now.dead[0] and not now.dead[1]
+    assert trainer.sae.b_enc[0] == 0.0 and trainer.sae.b_enc[1] < -90.0
+
+
+def test_a_resampled_feature_has_to_fall_silent_anew():
+    trainer = Trainer(small(steps=20, resample_at=(8,), dead_after=6), make_buffer())
+    silence(trainer, [0])
+    dead = {}
+    for now in trainer.run():
+        dead[now.step] = bool(now.dead[0])
+        if now.step == 8:
+            silence(trainer, [0])
+    assert [step for step, value in dead.items() if value] == [6, 7, 8, 14, 15, 16, 17, 18, 19, 20]
+
+
+def test_resampling_looks_at_resample_inputs_inputs_of_the_buffer(monkeypatch):
+    seen = []
+
+    def record(sae, optimizer, dead, inputs, lam, generator, scale):
+        seen.append((len(inputs), torch.isin(inputs, trainer.buffer.rows).all().item(), lam, scale))
+        return 0
+
+    monkeypatch.setattr(training, "resample", record)
+    trainer = Trainer(small(resample_inputs=3000, normalize=True, lam=0.7), make_buffer())
+    for _ in trainer.run():
+        pass
+    assert seen == [(3000, True, 0.7, trainer.scale)] * 2 and trainer.scale != 1.0
+
+
+# --- the recipe of April 2024 ---------------------------------------------------------------------------------------
+
+
+def april(**changes):
+    sizes = {"steps": 40, "d_sae": 64, "batch_size": 256, "buffer_rows": 4096, "lr": 1e-3}
+    return april_2024(**sizes | changes)
+
+
+def test_april_starts_with_a_transposed_encoder_small_rows_and_no_biases():
+    sae = Trainer(april(), make_buffer()).sae
+    assert torch.equal(sae.W_enc, sae.W_dec.T)
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.full((64,), 0.1))
+    assert not sae.b_enc.any() and not sae.b_dec.any() and not sae.tied_bias
+
+
+def test_april_weighs_the_l1_norm_by_the_decoder_norm_and_the_paper_does_not(calls):
+    for config in (april(steps=1), small(steps=1)):
+        for _ in Trainer(config, make_buffer()).run():
+            pass
+    assert [call["by_decoder_norm"] for call in calls] == [True, False]
+
+
+def test_april_warms_lambda_up_over_five_per_cent_and_decays_over_the_last_fifth(calls):
+    rates = learning_rates(april())
+    assert [call["lam"] for call in calls] == [2.5] + [5.0] * 39
+    assert rates == pytest.approx([1e-3] * 33 + [1e-3 * n / 8 for n in range(7, 0, -1)])
+
+
+def test_april_clips_the_gradient_to_norm_one(monkeypatch):
+    trainer, raw, clipped = Trainer(april(lam_warmup=0, steps=10), make_buffer()), [], []
+
+    def record(*args, **options):
+        result = loss_step(*args, **options)
+        raw.append({name: gradient.clone() for name, gradient in result.gradients.items()})
+        return result
+
+    monkeypatch.setattr(training, "loss_step", record)
+    sae = trainer.sae
+    trainer.optimizer.register_step_pre_hook(lambda *_: clipped.append({n: getattr(sae, n).grad for n in NAMES}))
+    for _ in trainer.run():
+        pass
+    for before, after in zip(raw, clipped, strict=True):
+        norm = math.sqrt(sum(gradient.square().sum().item() for gradient in before.values()))
+        assert norm > 1.0
+        for name in NAMES:
+            torch.testing.assert_close(after[name], before[name] / norm, rtol=1e-4, atol=1e-6)
+
+
+def test_april_lets_decoder_norms_go_and_the_result_has_unit_rows():
+    trainer = Trainer(april(), make_buffer())
+    for _ in trainer.run():
+        pass
+    assert (trainer.sae.W_dec.norm(dim=1) - 0.1).abs().max() > 1e-3
+    torch.testing.assert_close(trainer.result().W_dec.norm(dim=1), torch.ones(64))
+
+
+# --- the result -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [small(normalize=True), april()], ids=["paper", "april"])
+def test_the_result_works_on_raw_activations(config):
+    trainer = Trainer(config, make_buffer())
+    for _ in trainer.run():
+        pass
+    x = PlantedChunks()[50]
+    inside = trainer.sae(x * trainer.scale).reconstruction / trainer.scale
+    torch.testing.assert_close(trainer.result()(x).reconstruction, inside, rtol=1e-4, atol=1e-5)
+    before = weights(trainer.sae)
+    trainer.result()
+    assert all(torch.equal(getattr(trainer.sae, name), before[name]) for name in NAMES)
+
+
+@pytest.mark.timeout(120)
+def test_the_scaled_recipe_finds_planted_directions(tmp_path):
+    config = paper_scaled(
+        1200, d_sae=80, batch_size=512, lam=1.5, lr=3e-3, buffer_rows=16_384, resample_inputs=8192, bf16=False
+    )
+    chunks = PlantedChunks(n_chunks=700)
+    sae = train(config, ActivationBuffer(chunks, n_rows=16_384), tmp_path, progress=False)
+    best = (chunks.directions @ sae.W_dec.T).max(1).values
+    assert best.mean() > 0.9
+
+
+# --- runs: the log, checkpoints, stopping, watching -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished():
+    """The dictionary of an undisturbed run, without a log or a checkpoint."""
+    trainer = Trainer(small(), make_buffer())
+    for _ in trainer.run():
+        pass
+    return trainer.result()
+
+
+def read_log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_same_seed_gives_the_same_dictionary_and_another_seed_another(finished, tmp_path):
+    assert same(train(small(), make_buffer(), tmp_path / "same", progress=False), finished)
+    assert not same(train(small(seed=1), make_buffer(), tmp_path / "other", progress=False), finished)
+
+
+def test_observation_does_not_change_the_dictionary(finished, tmp_path):
+    observed = train(small(), make_buffer(), tmp_path, log_every=1, checkpoint_every=1, progress=True)
+    assert same(observed, finished)
+
+
+def test_the_log_records_each_number_of_the_run(tmp_path, calls):
+    train(small(), make_buffer(), tmp_path, log_every=7, progress=False)
+    log = read_log(tmp_path)
+    assert [record["step"] for record in log] == [7, 14, 21, 28, 30]
+    for record in log:
+        assert record["activations"] == record["step"] * 256
+        assert record["loss"] == pytest.approx(record["squared_error"] + 0.5 * record["l1"], rel=1e-5)
+        assert record["l0"] == pytest.approx(calls[record["step"] - 1]["fired"].sum().item() / 256)
+        assert record["explained_variance"] < 1
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    train(small(), make_buffer(), tmp_path, checkpoint_every=8, progress=False)
+    names = [path.name for path in checkpoint.checkpoints(tmp_path)]
+    assert names == ["checkpoint-000000024.safetensors", "checkpoint-000000030.safetensors"]
+
+
+@pytest.mark.parametrize("stop_at", [14, 16, 18], ids=["before a resampling", "after one", "after both"])
+@pytest.mark.parametrize("config", [small(), april(steps=30)], ids=["paper", "april"])
+def test_a_stopped_run_continues_to_the_same_dictionary(stop_at, config, tmp_path):
+    how = {"checkpoint_every": 3, "log_every": 2, "progress": False}
+    undisturbed = train(config, make_buffer(), tmp_path / "undisturbed", **how)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, make_buffer(stop_at=stop_at), tmp_path / "stopped", **how)
+    assert 0 < checkpoint.latest(tmp_path / "stopped", asdict(config))[1]["step"] < 30
+    continued = train(config, make_buffer(), tmp_path / "stopped", **how)
+    assert same(continued, undisturbed)
+    logs = [read_log(tmp_path / name) for name in ("undisturbed", "stopped")]
+    assert [{**r, "seconds": 0} for r in logs[0]] == [{**r, "seconds": 0} for r in logs[1]]
+
+
+def test_a_finished_run_is_not_trained_again(finished, tmp_path):
+    train(small(), make_buffer(), tmp_path, progress=False)
+    again = train(small(), make_buffer(), tmp_path, progress=False)
+    assert same(again, finished) and len(read_log(tmp_path)) == len({record["step"] for record in read_log(tmp_path)})
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    train(small(), make_buffer(), tmp_path, progress=False)
+    with pytest.raises(SaeCoreError, match=r"checkpoint-000000030.*written with lam = 0\.5, now 0\.6"):
+        train(small(lam=0.6), make_buffer(), tmp_path, progress=False)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_still_works(finished, tmp_path):
+    train(small(), make_buffer(), tmp_path, checkpoint_every=8, progress=False)
+    newest = checkpoint.checkpoints(tmp_path)[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(SaeCoreError, match=f"{newest.name}: damaged checkpoint .*delete it"):
+        train(small(), make_buffer(), tmp_path, progress=False)
+    newest.unlink()
+    assert same(train(small(), make_buffer(), tmp_path, progress=False), finished)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_and_leaves_no_bad_checkpoint(tmp_path):
+    class Exploding(PlantedChunks):
+        def __getitem__(self, index):
+            return super().__getitem__(index) * (1e25 if index >= 14 else 1.0)
+
+    with pytest.raises(SaeCoreError, match="use a smaller lr"):
+        train(small(), ActivationBuffer(Exploding(), 4096), tmp_path, log_every=30, checkpoint_every=1, progress=False)
+    saved = [checkpoint.load(path)[0] for path in checkpoint.checkpoints(tmp_path)]
+    assert saved and all(tensors[f"sae.{name}"].isfinite().all() for tensors in saved for name in NAMES)
+
+
+# --- checkpoints by themselves --------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_brings_back_tensors_and_state(tmp_path):
+    tensors = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor([1, 2])}
+    checkpoint.save(tmp_path, 7, tensors, {"config": {"steps": (1, 2)}, "seconds": 1.5})
+    loaded, state = checkpoint.latest(tmp_path, {"steps": (1, 2)})
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    assert state == {"step": 7, "config": {"steps": [1, 2]}, "seconds": 1.5}
+
+
+def test_there_is_no_checkpoint_in_a_new_folder(tmp_path):
+    assert checkpoint.latest(tmp_path / "new", {}) is None
+
+
+def test_a_disk_that_is_full_leaves_the_earlier_checkpoints_alone(tmp_path):
+    checkpoint.save(tmp_path, 1, {"a": torch.zeros(10)}, {"config": {}})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # a real refusal by the operating system
+    try:
+        with pytest.raises(SaeCoreError, match=r"checkpoint-000000002\.safetensors: cannot be written"):
+            checkpoint.save(tmp_path, 2, {"a": torch.zeros(100_000)}, {"config": {}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000001.safetensors"]
+    assert checkpoint.latest(tmp_path, {})[1]["step"] == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(SaeCoreError, match=r"file/run/checkpoint-000000001\.safetensors: cannot be written"):
+        checkpoint.save(tmp_path / "file" / "run", 1, {"a": torch.zeros(1)}, {"config": {}})
+
+
+def test_a_checkpoint_appears_under_its_name_only_when_it_is_complete(tmp_path, monkeypatch):
+    present = []
+
+    def observe(tensors, path, metadata):
+        save_file(tensors, path, metadata)
+        present.append(checkpoint.checkpoints(tmp_path))
+
+    save_file = checkpoint.save_file
+    monkeypatch.setattr(checkpoint, "save_file", observe)
+    checkpoint.save(tmp_path, 1, {"a": torch.zeros(1)}, {"config": {}})
+    assert present == [[]] and len(checkpoint.checkpoints(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b'{"not": "safetensors"}'])
+def test_a_file_that_is_no_checkpoint_is_named(content, tmp_path):
+    (tmp_path / "checkpoint-000000003.safetensors").write_bytes(content)
+    with pytest.raises(SaeCoreError, match=r"checkpoint-000000003\.safetensors: damaged checkpoint"):
+        checkpoint.latest(tmp_path, {})
+
+
+def test_an_optimizer_continues_from_its_tensors_whatever_the_memory_order_of_its_parameters(tmp_path):
+    def make():
+        parameter = torch.nn.Parameter(torch.arange(12.0).view(4, 3).T)  # as W_enc: stored by columns
+        return parameter, torch.optim.Adam([parameter], lr=0.1, fused=True)
+
+    def step(parameter, optimizer, number):
+        gradient = torch.randn(4, 3, generator=torch.Generator().manual_seed(number)).T
+        parameter.grad = gradient
+        optimizer.step()
+
+    (one, optimizer), (other, restored) = make(), make()
+    for number in range(5):
+        step(one, optimizer, number)
+    checkpoint.save(tmp_path, 5, checkpoint.optimizer_tensors(optimizer), {"config": {}})
+    checkpoint.restore_optimizer(restored, checkpoint.latest(tmp_path, {})[0])
+    with torch.no_grad():
+        other.copy_(one)
+    for number in range(5, 10):
+        step(one, optimizer, number)
+        step(other, restored, number)
+    assert torch.equal(one, other)
