@@ -86,9 +86,9 @@ class SparseAutoencoder(nn.Module):
     def preactivations(self, x: Tensor, bias: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
         """x W_enc [batch, d_sae], and which entries can be positive once the bias [d_sae] is added (bool, same shape).
 
-        In bf16 the comparison leaves room for the typical rounding error of the product: a few times 2^-8 ‖x‖ ‖w‖ / √d_in
-        from rounding the factors, 2^-8 |bias| from rounding a result near the threshold. (Room for the worst case, √d_in
-        times as much, would let a fifth of all codes through.)
+        In bf16 the comparison leaves room for the typical rounding error of the product: a few times
+        2^-8 ‖x‖ ‖w‖ / √d_in from rounding the factors, 2^-8 |bias| from rounding a result near the threshold. Room for
+        the worst case, √d_in times as much, would let a good part of all codes through.
         """
         if not bf16:
             pre = x @ self.W_enc

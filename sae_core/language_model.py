@@ -9,6 +9,8 @@ or the vocabulary; ours are 4, 256 and a byte-level BPE. On disk it is a Hugging
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +65,8 @@ class LanguageModel:
             raise SaeCoreError("bridge: save the model to a folder first; TransformerLens opens it from there")
         from transformer_lens.model_bridge import TransformerBridge
 
-        return TransformerBridge.boot_transformers(str(self.folder), device="cpu", dtype=torch.float32)
+        with _no_progress_bar():
+            return TransformerBridge.boot_transformers(str(self.folder), device="cpu", dtype=torch.float32)
 
 
 def build(vocab_size: int, n_ctx: int = 256, d_model: int = 128, d_mlp: int = 512, n_heads: int = 4) -> GPT2LMHeadModel:
@@ -111,28 +114,37 @@ def load_model(name: str = "A", device: str | torch.device = "cpu") -> LanguageM
     GPT-2's with one block.
     """
     from transformers import GPT2LMHeadModel
-    from transformers.utils import logging as transformers_logging
 
     if name.startswith("hf:"):
         folder = bundle.download(name.removeprefix("hf:"))
     else:
         folder = bundle.find(name, "config.json")
-    progress_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # for a file of 2 MB, and a widget on every page of the book
     try:
         config = json.loads((folder / "config.json").read_text())
         if config.get("model_type") != "gpt2" or config.get("n_layer") != 1:
             raise SaeCoreError(f"{folder}: not a one-layer GPT-2 checkpoint, which is what load_model opens")
-        network = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
+        with _no_progress_bar():
+            network = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
         tokenizer = load_tokenizer(folder / "tokenizer.json")
     except SaeCoreError:
         raise
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own
         raise SaeCoreError(f"{folder}: cannot be opened as a model ({str(error).strip().splitlines()[0]})") from None
-    finally:
-        if progress_bars:
-            transformers_logging.enable_progress_bar()
     return LanguageModel(name, network.to(device).eval(), tokenizer, folder)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Within this context transformers shows none: for a file of 2 MB, and a widget on every page of the book."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
 
 
 def shuffled_control(model: LanguageModel, seed: int = 0) -> LanguageModel:

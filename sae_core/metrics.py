@@ -28,6 +28,7 @@ class ReconstructionStatistics:
     squared_error: float = 0.0
     rescaled_squared_error: float = 0.0
     norm_ratio: float = 0.0
+    n_norms: int = 0
     squared_norm: float = 0.0
     total: Tensor | None = field(default=None, repr=False)
 
@@ -39,7 +40,9 @@ class ReconstructionStatistics:
         self.n += len(x)
         self.squared_error += (x - reconstruction).square().sum().item()
         self.rescaled_squared_error += (x - rescaled).square().sum().item()
-        self.norm_ratio += (norm_hat / norm.clamp_min(1e-12)).sum().item()
+        silent = norm == 0  # tokens on which no neuron is active have no ratio
+        self.norm_ratio += (norm_hat[~silent] / norm[~silent]).sum().item()
+        self.n_norms += int((~silent).sum())
         self.squared_norm += x.square().sum().item()
         self.total = x.sum(0) if self.total is None else self.total + x.sum(0)
 
@@ -57,7 +60,7 @@ class ReconstructionStatistics:
         return {
             "explained_variance": 1 - self.squared_error / self.variance,
             "explained_variance_rescaled": 1 - self.rescaled_squared_error / self.variance,
-            "norm_ratio": self.norm_ratio / self.n,
+            "norm_ratio": self.norm_ratio / max(1, self.n_norms),
         }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from . import checkpoint
+from .cards import provenance, write_model_card
 from .errors import SaeCoreError
 from .language_model import LanguageModel, build, save_model, to_tensor, token_losses
 from .ngrams import ngram_losses
@@ -34,8 +35,12 @@ class PretrainConfig:
     seed: int = 0  # of the weights and of the order of the text
 
     def __post_init__(self):
-        if self.batch_tokens < self.n_ctx or self.passes <= 0 or self.lr <= 0:
-            raise SaeCoreError("pretrain: batch_tokens must hold a context; passes and lr must be positive")
+        for name in ("vocab_size", "n_ctx", "passes", "batch_tokens", "lr"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or value <= 0:
+                raise SaeCoreError(f"pretrain: {name} = {value} must be positive")
+        if self.batch_tokens < self.n_ctx:
+            raise SaeCoreError(f"pretrain: batch_tokens = {self.batch_tokens} must hold a context of {self.n_ctx}")
 
 
 def pretrain(
@@ -119,10 +124,11 @@ def pretrain(
         "steps": n_steps,
         "tokens": n_steps * rows * config.n_ctx,
         "seconds": round(seconds),
-        "torch": torch.__version__,
+        "provenance": provenance(device),
         "metrics": evaluate(model, train, validation, device),
     }
     (out / "training.json").write_text(json.dumps(run, indent=1) + "\n")
+    write_model_card(out)
     return model
 
 

@@ -72,7 +72,7 @@ def occurrence_share(ids: np.ndarray, inside: np.ndarray, vocab_size: int) -> np
 
 
 def character_share(texts: Iterable[bytes], script: CodePoints) -> float:
-    """Share of the characters of some texts that are in the script; bytes that are no whole character count as outside."""
+    """Share of the characters of some texts that are in the script. Bytes that are no character count as outside it."""
     characters = "".join(text.decode("utf-8", errors="replace") for text in texts)
     return sum(_is_in(ord(character), script) for character in characters) / max(len(characters), 1)
 

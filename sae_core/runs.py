@@ -6,10 +6,9 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from .activations import ActivationBuffer, HarvestedChunks
 from .autoencoder import SparseAutoencoder, load_dictionary, save_dictionary
+from .cards import provenance, write_dictionary_card
 from .corpus import open_corpus
 from .errors import SaeCoreError
 from .language_model import LanguageModel, load_model
@@ -71,9 +70,10 @@ def train_dictionary(
         recipe=asdict(config),
         activations=config.steps * config.batch_size,
         distinct_activations=min(buffer.used, len(chunks) * chunks.rows),
-        torch=torch.__version__,
+        provenance=provenance(device),
         metrics=metrics,
     )
+    write_dictionary_card(out)
     return metrics
 
 

@@ -98,7 +98,8 @@ def test_the_paper_preset_has_the_papers_numbers():
 
 def test_the_scaled_preset_keeps_the_rules_and_scales_the_steps():
     config = paper_scaled(1000)
-    assert config.resample_at == (100, 200, 300, 400) and config.dead_after == 50 and config.lr_decay == 200
+    assert config.resample_at == (100, 200, 300, 400) and config.dead_after == 10
+    assert config.lam_warmup == 50 and config.lr_decay == 200
     assert config.tied_bias and config.unit_norm and config.clip is None and config.normalize
     assert paper_scaled(1000, lam=7.0, dead_after=3).lam == 7.0
 
@@ -300,16 +301,16 @@ def test_without_decay_the_learning_rate_is_constant():
 # --- dead features and resampling in the loop -----------------------------------------------------------------------
 
 
-def test_dead_means_silent_for_the_last_dead_after_steps(calls):
+def test_dead_means_silent_on_every_example_of_the_last_dead_after_steps(monkeypatch):
+    # A made-up history: a third of the features fire in a step, each on a single example, and a few never do.
+    fired = (torch.rand(30, 64, generator=torch.Generator().manual_seed(0)) < 0.3).long()
+    fired[:, :3] = 0
+    monkeypatch.setattr(training, "loss_step", lambda *a, **o: loss_step(*a, **o)._replace(fired=fired[trainer.step]))
     trainer = Trainer(small(resample_at=(), dead_after=4), make_buffer())
     for now in trainer.run():
-        last = torch.stack([call["fired"] for call in calls[-4:]])
-        expected = (last == 0).all(0) if len(calls) >= 4 else torch.zeros(64, dtype=torch.bool)
-        assert torch.equal(now.dead, expected)
-        with torch.no_grad():  # features fall silent at different steps, and two of them come back
-            trainer.sae.b_enc[now.step] = -100.0
-            trainer.sae.b_enc[now.step - 2] = 0.5 if now.step in (7, 17) else trainer.sae.b_enc[now.step - 2]
-    assert now.dead.sum() > 15
+        silent = (fired[max(0, now.step - 4) : now.step] == 0).all(0) & (now.step >= 4)
+        assert torch.equal(now.dead, silent)
+    assert 3 < now.dead.sum() < 60
 
 
 def silence(trainer, features):
@@ -491,18 +492,23 @@ def test_the_last_two_checkpoints_are_kept(tmp_path):
     assert names == ["checkpoint-000000024.safetensors", "checkpoint-000000030.safetensors"]
 
 
-@pytest.mark.parametrize("stop_at", [14, 16, 18], ids=["before a resampling", "after one", "after both"])
-@pytest.mark.parametrize("config", [small(), april(steps=30)], ids=["paper", "april"])
+# Strong enough for features to die, so that the second resampling depends on all that a checkpoint has to hold.
+DYING = small(lam=20.0, lr=0.05, resample_at=(13, 27), dead_after=6)
+
+
+@pytest.mark.parametrize("stop_at", [14, 16, 18], ids=["after 8 steps", "after 16 steps", "after 24 steps"])
+@pytest.mark.parametrize("config", [DYING, april(steps=30)], ids=["paper", "april"])
 def test_a_stopped_run_continues_to_the_same_dictionary(stop_at, config, tmp_path):
     how = {"checkpoint_every": 3, "log_every": 2, "progress": False}
     undisturbed = train(config, make_buffer(), tmp_path / "undisturbed", **how)
     with pytest.raises(KeyboardInterrupt):
         train(config, make_buffer(stop_at=stop_at), tmp_path / "stopped", **how)
-    assert 0 < checkpoint.latest(tmp_path / "stopped", asdict(config))[1]["step"] < 30
+    assert checkpoint.latest(tmp_path / "stopped", asdict(config))[1]["step"] == {14: 6, 16: 15, 18: 24}[stop_at]
     continued = train(config, make_buffer(), tmp_path / "stopped", **how)
     assert same(continued, undisturbed)
     logs = [read_log(tmp_path / name) for name in ("undisturbed", "stopped")]
     assert [{**r, "seconds": 0} for r in logs[0]] == [{**r, "seconds": 0} for r in logs[1]]
+    assert [r["step"] for r in logs[0] if r["resampled"]] == list(config.resample_at)
 
 
 def test_a_finished_run_is_not_trained_again(finished, tmp_path):
@@ -564,6 +570,16 @@ def test_a_disk_that_is_full_leaves_the_earlier_checkpoints_alone(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000001.safetensors"]
     assert checkpoint.latest(tmp_path, {})[1]["step"] == 1
+
+
+def test_a_checkpoint_that_cannot_take_its_name_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no")
+
+    monkeypatch.setattr(checkpoint.os, "replace", fail)
+    with pytest.raises(SaeCoreError, match="cannot be written"):
+        checkpoint.save(tmp_path, 1, {"a": torch.zeros(1)}, {"config": {}})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -26,11 +26,12 @@
 # ```
 
 # %% tags=["hide-input"]
-import textwrap
+import html
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
+from IPython.display import HTML
 
 from sae_core import chapter, effects, evidence, plots
 from sae_core.activations import harvest, patched
@@ -66,8 +67,9 @@ chapter.number("text-again", "held-out documents of the model's own training tex
 # You could ask what the parts of a large model stand for. The paper that this book follows
 # {cite}`bricken2023monosemanticity` asked it of the smallest transformer that still has an MLP, for two reasons.
 #
-# - **Few features.** A **feature** is some property of the input that the model represents. A small model can only
-#   represent so many of them. So there is hope to find a good share of them, and to look at each.
+# - **Few things to find.** A small model can only represent so many properties of its input. We will look for parts
+#   of its activations that stand for such properties, and call what we find **features**. There is hope to find a
+#   good share of them, and to look at each.
 # - **A short path to the output.** Nothing comes after the MLP but the unembedding. What a neuron does to the
 #   prediction can be read off the weights.
 #
@@ -114,12 +116,15 @@ chapter.number("text-again", "held-out documents of the model's own training tex
 # The parts have these sizes:
 
 # %%
-parts = {"embedding E": "wte", "places P": "wpe", "attention": "attn", "MLP": "mlp", "unembedding U": "lm_head"}
+parts = {
+    "embedding E": "wte", "places P": "wpe", "attention": "attn", "MLP": "mlp", "unembedding U": "lm_head",
+}
+weights = list(model.network.named_parameters())
 parameters = {
-    part: sum(weights.numel() for name, weights in model.network.named_parameters() if f"{key}." in name)
+    part: sum(w.numel() for name, w in weights if f"{key}." in name)
     for part, key in parts.items()
 }
-total = sum(weights.numel() for weights in model.network.parameters())
+total = sum(w.numel() for _, w in weights)
 for part, count in parameters.items():
     print(f"{part:<14}{count:>10,}{count / total:>8.1%}")
 
@@ -159,24 +164,35 @@ chapter.number("vocabulary", config.vocab_size, ",")
 
 # %%
 pieces = token_bytes(model.tokenizer)
+ids = model.to_ids("The cat is on the roof.")[0].tolist()
+print([plots.visible(pieces[i]) for i in ids])
+
+# %% tags=["hide-input"]
+def tokens_html(text: str) -> str:
+    ids = model.to_ids(text)[0].tolist()
+    shown = [plots.visible(pieces[i]) or model.tokenizer.id_to_token(i) for i in ids]
+    style = "unicode-bidi: isolate; white-space: pre; margin: 1px"
+    cells = " ".join(f"<code style='{style}'>{html.escape(piece)}</code>" for piece in shown)
+    return f"<tr><td>{len(text)} characters, {len(ids) - 1} tokens</td><td dir='ltr'>{cells}</td></tr>"
 
 
-def shown(text: str) -> list[str]:
-    return [plots.visible(pieces[token]) for token in model.to_ids(text)[0]]
-
-
-sentences = ["The cat is on the roof.", "القط على السطح الآن.", "החתול על הגג.", "max_value = 0x3F;", "ACGTTGCA"]
-for sentence in sentences:
-    tokens = shown(sentence)
-    print(f"{len(sentence):>3} characters, {len(tokens):>2} tokens:", " | ".join(tokens))
+sentences = [
+    "The cat is on the roof.",
+    "القط على السطح الآن.",
+    "החתול על הגג.",
+    "max_value = 0x3F;",
+    "ACGTTGCA",
+]
+HTML("<table>" + "".join(map(tokens_html, sentences)) + "</table>")
 
 # %% [markdown]
-# `\xd9` and its like are single bytes. Arabic and Hebrew letters take two bytes each in UTF-8. The list has room only
-# for what is frequent in the training text, so a rare script is spelled in bytes, half a letter at a time. Keep this
-# in mind: a feature for Arabic script will often see the first half of a letter and have to expect the second.
+# `\xd9` and its like are bytes that are not whole letters. Arabic and Hebrew letters take two bytes each in UTF-8.
+# The list has room only for what is frequent in the training text. So a rare script is spelled in small pieces, and a
+# piece may be half a letter. Keep this in mind: a feature for Arabic script will often see the first half of a letter
+# and have to expect the second.
 #
-# Every line begins with an empty piece. This is the **beginning-of-sequence token**, `<|endoftext|>`, with the number
-# 0. It also stands between documents.
+# Every row begins with `<|endoftext|>` (it stands for no text, hence the empty piece), the token with the number 0.
+# It stands between documents, and in front of every text as the **beginning-of-sequence token**.
 #
 # ```{admonition} A trap: the first place
 # :class: warning
@@ -203,7 +219,8 @@ with torch.no_grad():
     _, cache = bridge.run_with_cache(ids)
 theirs = cache["blocks.0.mlp.hook_post"]
 ours = harvest(model.network, ids)
-print(tuple(theirs.shape), "largest difference:", f"{(theirs - ours).abs().max():.0e}")
+print("shape:", tuple(theirs.shape))
+print(f"largest difference: {(theirs - ours).abs().max():.0e}")
 
 # %% [markdown]
 # `hook_post` holds one vector of {glue:text}`d-mlp` activations for each token. `sae_core.activations.harvest` reads
@@ -262,16 +279,17 @@ plots.describe(figure, alt, **tall(len(names)))
 # %%
 n_scored = min(chapter.size(quick=400, full=4000), len(contexts.ids) // 2)
 scored = contexts.head(n_scored)
-counted = contexts.ids[len(contexts.ids) // 2 :]  # the n-grams may not count what they predict
+counted = contexts.ids[len(contexts.ids) // 2 :]  # for the n-grams: not what they predict
 
 
 @torch.no_grad()
-def losses() -> np.ndarray:
+def losses(ids: np.ndarray) -> np.ndarray:
     """The loss of every token that is predicted, [context, place]."""
-    return torch.cat([token_losses(model.network, part) for part in to_tensor(scored.ids).split(16)]).numpy()
+    parts = to_tensor(ids).split(16)
+    return torch.cat([token_losses(model.network, part) for part in parts]).numpy()
 
 
-whole = losses()
+whole = losses(scored.ids)
 baseline = ngram_losses(counted, scored.ids, config.vocab_size)
 
 # %% tags=["remove-cell"]
@@ -302,7 +320,7 @@ if at_home:
 else:
     source = "counted on the other half of this very text"
     fairness = (
-        "That bigram has seen this text and the model has not. It knows the scripts and formats of this page, while the "
+        "That bigram has seen this text and the model has not. It knows the scripts and formats of this page; the "
         "model brings what it learned elsewhere. In the last column both learned from one text: that one is fair."
     )
 chapter.number("bigram-source", source)
@@ -331,11 +349,16 @@ chapter.number("fairness", fairness)
 # %% tags=["hide-input"]
 #| label: fig-loss-by-slice
 #| caption: Loss of the model and of a bigram by slice. The bigram is the one counted on half of this page's text.
-lies_in = np.where((scored.slices == scored.slices[:, :1]).all(1), scored.slices[:, 0], -1)  # -1: more than one slice
-kept = [s for s in range(len(names)) if (lies_in == s).sum() >= 3]
-model_by_slice = np.array([whole[lies_in == s].mean() for s in kept])
+#|   A context belongs to the slice that most of its tokens are from.
+home = np.array([np.bincount(row).argmax() for row in contexts.slices[: len(contexts.ids) // 2, 1:]])
+# Rare slices have few contexts among those already scored; add some, up to ten for each.
+more = np.array([row for s in range(len(names)) for row in np.flatnonzero(home == s)[:10] if row >= n_scored], int)
+rows = np.concatenate([np.arange(n_scored), more])
+row_losses = np.concatenate([whole, losses(contexts.ids[more])]) if len(more) else whole
+kept = [s for s in range(len(names)) if (home[rows] == s).sum() >= 3]
+model_by_slice = np.array([row_losses[home[rows] == s].mean() for s in kept])
 bigram_by_slice = np.array(
-    [ngram_losses(counted, scored.ids[lies_in == s], config.vocab_size)["bigram"] for s in kept]
+    [ngram_losses(counted, contexts.ids[rows[home[rows] == s]], config.vocab_size)["bigram"] for s in kept]
 )
 order = np.argsort(-model_by_slice)
 labels = names[kept][order]
@@ -380,13 +403,16 @@ chapter.number("easiest-loss", model_by_slice.min(), ".1f")
 # two marks of one row. To compare rows, divide by the text's bytes: that is the third exercise.
 # ```
 #
-# Numbers aside, here is what the model writes. It was given the first words of each line.
+# Numbers aside, here is what the model writes. It was given the first words of each paragraph, in bold.
 
 # %%
-for prompt in ("The court held that", "In the morning she", "The function returns"):
-    for tokens in effects.sample(model, prompt, n_samples=1, n_tokens=45, temperature=0.8):
-        written = b"".join(pieces[token] for token in tokens).decode("utf-8", errors="replace")
-        print(textwrap.shorten(prompt + written, 240), end="\n\n")
+prompts = ["The court held that", "In the morning she", "The function returns"]
+written_html = ""
+for seed, prompt in enumerate(prompts):
+    sampled = effects.sample(model, prompt, 1, 45, temperature=0.8, seed=seed)
+    written = plots.visible(b"".join(pieces[token] for token in sampled[0]))
+    written_html += f"<p><strong>{prompt}</strong>{html.escape(written)}</p>"
+HTML(written_html)
 
 # %% [markdown]
 # Read one aloud, and count how many words in a row make sense. This is what one layer can do.
@@ -406,16 +432,17 @@ for prompt in ("The court held that", "In the morning she", "The function return
 # Which ablation costs more? And does the model without its MLP still beat the bigram?
 # ```
 #
-# `patched` replaces the input of any module while the model runs. What goes into `mlp.dropout` is the MLP's output:
-# the module itself does nothing after training.
+# `patched` replaces the input of a module while the model runs; if you name none, the activations. What goes into
+# `mlp.dropout` is the MLP's output: the module itself does nothing after training.
 
 # %%
 mean = harvest(model.network, to_tensor(counted[:200]))[:, 1:].mean((0, 1))
 
-with patched(model.network, torch.zeros_like, "transformer.h.0.mlp.dropout"):
-    without = losses()
-with patched(model.network, lambda x: mean.expand_as(x)):  # by default at the activations
-    with_mean = losses()
+mlp_output = "transformer.h.0.mlp.dropout"
+with patched(model.network, torch.zeros_like, mlp_output):
+    without = losses(scored.ids)
+with patched(model.network, lambda x: mean.expand_as(x)):
+    with_mean = losses(scored.ids)
 
 # %% tags=["hide-input"]
 #| label: fig-loss
@@ -471,7 +498,7 @@ chapter.claim(
 # The cost of an ablation is not "what the MLP contributes". The rest of the model was trained with the MLP in place.
 # It has never met a residual stream without one, and part of the loss is its confusion. Zero is a place where the
 # activations never are; the mean is closer to where they live, and is still one vector for every token. A model that
-# was trained *without* an MLP would do better than either.
+# was trained *without* an MLP would probably do better than either.
 # ```
 
 # %% [markdown]
@@ -487,7 +514,7 @@ chapter.claim(
 # ```{admonition} Predict
 # :class: tip
 # A detector for one language or one format should be silent almost everywhere. On what share of the tokens do you
-# expect a typical neuron to be active: 1 in 1,000, 1 in 100, or 1 in 5?
+# expect a typical neuron to be active: 1 in 1,000, 1 in 100, 1 in 10, or 1 in 2?
 # ```
 
 # %%
@@ -498,7 +525,7 @@ neurons = evidence.neuron_evidence(model, contexts.head(400))
 #| caption: How often the neurons are active, as a share of {glue:text}`neuron-tokens` tokens.
 density = neurons.density
 figure = go.Figure(go.Histogram(x=density, xbins={"start": 0, "end": 1, "size": 0.02}, hovertemplate="%{x}: %{y}"))
-figure.update_xaxes(title="share of the tokens on which a neuron is active", range=[0, 1], tickformat=".0%")
+figure.update_xaxes(title="share of tokens with the neuron active", range=[0, 1], tickformat=".0%")
 figure.update_yaxes(title="neurons")
 low, median, high = np.quantile(density, [0.1, 0.5, 0.9])
 alt = (
@@ -516,8 +543,8 @@ chapter.number("active-at-once", density.sum(), ".0f")
 
 # %% [markdown]
 # The median neuron is active on {glue:text}`density-median` of the tokens, the quietest on {glue:text}`density-min`
-# ({numref}`fig-neuron-density`). On an average token, {glue:text}`active-at-once` neurons are active at once.
-# Whatever a neuron stands for, it is not something rare.
+# ({numref}`fig-neuron-density`). On an average token, {glue:text}`active-at-once` neurons are active at once. Compare
+# that with the paper's dictionary, most of whose features are active on fewer than one token in 1,000.
 #
 # ### A number for "mixed"
 #
@@ -545,26 +572,28 @@ chapter.number("active-at-once", density.sum(), ".0f")
 # %%
 def effective_number(weights: np.ndarray) -> np.ndarray:
     """exp(entropy) of the distributions along the last axis."""
-    p = weights / weights.sum(-1, keepdims=True)
+    p = weights / np.maximum(weights.sum(-1, keepdims=True), 1e-9)
     return np.exp(-(p * np.log(np.where(p > 0, p, 1))).sum(-1))
 
 
 n_slices, text = len(names), neurons.contexts
 slice_of = np.ravel(text.slices)
 owner = np.repeat(np.arange(neurons.n_features), neurons.counts)
-mass = np.bincount(
-    owner * n_slices + slice_of[neurons.places], weights=neurons.values, minlength=neurons.n_features * n_slices
-).reshape(-1, n_slices)
+cell = owner * n_slices + slice_of[neurons.places]
+mass = np.bincount(cell, neurons.values, neurons.n_features * n_slices)
+mass = mass.reshape(-1, n_slices)
 
-top = [neurons.top_examples(neuron, 20) for neuron in range(neurons.n_features)]
-top_slices = np.array(
-    [np.bincount([text.slices[e.context, e.position] for e in examples], minlength=n_slices) for examples in top]
-)
+top = [neurons.top_examples(i, 20) for i in range(neurons.n_features)]
+top_slices = np.zeros((neurons.n_features, n_slices))
+for i, examples in enumerate(top):
+    for example in examples:
+        top_slices[i, text.slices[example.context, example.position]] += 1
+
 mixed, top_mixed = effective_number(mass), effective_number(top_slices)
 
 # %% tags=["hide-input"]
 #| label: fig-mixed
-#| caption: Effective number of slices of every neuron. The dashed lines show the text itself and 20 random tokens of it.
+#| caption: Effective number of slices of every neuron. The dashed lines show the text itself and 20 random tokens.
 rng = np.random.default_rng(0)
 random_top = rng.choice(slice_of, (2000, 20))
 random_top = effective_number(np.array([np.bincount(row, minlength=n_slices) for row in random_top]))
@@ -583,7 +612,7 @@ figure.update_yaxes(title="neurons")
 alt = (
     f"Two histograms of {len(mixed)} neurons. All activations: median {np.median(mixed):.1f}, from {mixed.min():.1f} "
     f"to {mixed.max():.1f}; the text itself has {of_text:.1f}. The 20 strongest contexts: median "
-    f"{np.median(top_mixed):.1f}, from {top_mixed.min():.1f} to {top_mixed.max():.1f}; random tokens have {by_chance:.1f}."
+    f"{np.median(top_mixed):.1f}, from {top_mixed.min():.1f} to {top_mixed.max():.1f}; random tokens {by_chance:.1f}."
 )
 plots.describe(figure, alt, barmode="overlay", height=380)
 
@@ -601,6 +630,7 @@ chapter.number("one-slice", int((different == 1).sum()))
 chapter.number("one-slice-share", (different == 1).mean(), ".0%")
 chapter.number("four-slices-share", (different >= 4).mean(), ".0%")
 chapter.number("different-tokens", np.median(top_tokens), ".0f")
+chapter.number("varied", int((top_tokens >= np.median(top_tokens)).sum()))
 
 # %% [markdown]
 # Taken over all its activations, the median neuron has {glue:text}`mixed-median` effective slices. That is
@@ -611,13 +641,18 @@ chapter.number("different-tokens", np.median(top_tokens), ".0f")
 # slices. {glue:text}`four-slices-share` of the neurons reach into four or more. {glue:text}`one-slice` of
 # {glue:text}`d-mlp` neurons ({glue:text}`one-slice-share`) stay within one.
 #
-# In {numref}`fig-neuron-slices` you can look at single neurons. They are chosen by rank, from the least mixed to the
-# most mixed among the 20 strongest contexts. Choose one from the list, and compare its bars with the text's.
+# One caution before we look at single neurons. A neuron for one word can find it in every slice, and it is not mixed
+# at all. So we also count the different tokens at which a neuron's 20 strongest activations lie. The median is
+# {glue:text}`different-tokens`. From here on we look only at the {glue:text}`varied` neurons with at least that many.
+#
+# In {numref}`fig-neuron-slices` they are chosen by rank, from the least mixed to the most mixed among the 20
+# strongest contexts. Choose one from the list, and compare its bars with the text's.
 
 # %% tags=["hide-input"]
 #| label: fig-neuron-slices
 #| caption: Where a neuron's activation falls, and where the text is. Choose a neuron from the list above the figure.
 rank = np.lexsort((mixed, top_mixed))  # by the strongest contexts; where these are equal, by all activations
+rank = rank[top_tokens[rank] >= np.median(top_tokens)]
 steps = np.linspace(0, len(rank) - 1, 9).round().astype(int)
 least, middle, most = (int(rank[step]) for step in steps[[0, 4, 8]])
 neuron_shares = mass / mass.sum(1, keepdims=True)
@@ -660,6 +695,7 @@ plots.describe(figure, alt, updatemenus=[menu], **tall(2 * len(present)) | {"hei
 for word, neuron in (("least", least), ("middle", middle), ("most", most)):
     chapter.number(f"{word}-neuron", neuron)
     chapter.number(f"{word}-slices", int(different[neuron]))
+    chapter.number(f"{word}-tokens", int(top_tokens[neuron]))
     chapter.number(f"{word}-density", density[neuron], ".0%")
 
 # %% [markdown]
@@ -674,8 +710,8 @@ for word, neuron in (("least", least), ("middle", middle), ("most", most)):
 plots.feature_examples(neurons, most, pieces)
 
 # %% [markdown]
-# Its 20 strongest contexts come from {glue:text}`most-slices` slices. Try to find one description that covers the
-# rows above.
+# Its 20 strongest contexts come from {glue:text}`most-slices` slices, and lie at {glue:text}`most-tokens` different
+# tokens. Try to find one description that covers the rows above.
 #
 # ### A median neuron
 #
@@ -703,9 +739,8 @@ plots.feature_examples(neurons, least, pieces)
 # A neuron that responds to several unrelated things is **polysemantic**. Mixing of slices is only a proxy for it, and
 # errs both ways. A neuron for commas is as pure as can be, and finds commas in every slice. A neuron for three
 # unrelated words of English prose looks pure to us. So read the number as "how little this neuron cares about our
-# slices", and read the examples before you believe it. Our second hint is as rough: among the 20 strongest contexts,
-# the median neuron has {glue:text}`different-tokens` different tokens at the centre. The paper had people score
-# examples without knowing where they came from. That is better, and slower.
+# slices", and read the examples before you believe it. The paper had people score examples without knowing where they
+# came from. That is better, and slower.
 # ```
 #
 # ## Why would a model do this?
@@ -733,7 +768,7 @@ plots.feature_examples(neurons, least, pieces)
 # | loss of the model | not stated | {glue:text}`loss` nats per token |
 # | loss of a bigram | not stated | {glue:text}`bigram-used` ({glue:text}`bigram-source`) |
 # | cost of zero-ablating the MLP | not stated | {glue:text}`zero-cost` nats |
-# | tokens on which the median neuron is active | 42 % | {glue:text}`density-median` |
+# | tokens on which the median neuron is active | not stated | {glue:text}`density-median` |
 # | slices in a neuron's 20 strongest contexts | not counted, "mixed" by eye | {glue:text}`different-median` (median) |
 #
 # **How our set-up differs.** The paper trained on 100 billion tokens of the Pile; we trained on
@@ -829,8 +864,8 @@ print(f"norm of the bias that stays: {bias.norm():.2f}")
 #
 # ````{admonition} Hint
 # :class: dropdown
-# A nat is $1 / \ln 2$ bits. `pieces` holds the bytes of every token. Divide the sum of the losses by the sum of the
-# bytes.
+# A nat is $1 / \ln 2$ bits. `pieces` holds the bytes of every token, `row_losses` the losses of the contexts `rows`,
+# and `home` the slice of a context. Divide the sum of the losses by the sum of the bytes.
 # ````
 # ```{exercise-end}
 # ```
@@ -840,13 +875,15 @@ print(f"norm of the bias that stays: {bias.norm():.2f}")
 # ````
 
 # %%
-length = np.array([len(piece) for piece in pieces])[scored.ids[:, 1:]]
-rows = []
+length = np.array([len(piece) for piece in pieces])
+table = []
 for s in kept:
-    inside = lies_in == s
-    rows.append((whole[inside].sum() / length[inside].sum() / np.log(2), whole[inside].mean(), names[s]))
-for bits, nats, name in sorted(rows):
-    print(f"{name:<14}{bits:6.2f} bits per byte, {nats:6.2f} nats per token")
+    inside = home[rows] == s
+    n_bytes = length[contexts.ids[rows[inside], 1:]].sum()
+    nats = row_losses[inside]
+    table.append((nats.sum() / n_bytes / np.log(2), nats.mean(), names[s]))
+for bits, nats, name in sorted(table):
+    print(f"{name:<14}{bits:6.2f} bits per byte,{nats:6.2f} nats per token")
 
 # %% [markdown]
 # `<|endoftext|>` has no bytes; the cost of predicting it is part of the sum. Bits per byte are what a compressor
@@ -882,8 +919,8 @@ found = []
 for feature in np.flatnonzero(features.counts >= 20):
     examples = features.top_examples(feature, 20)
     if len(examples) == 20:
-        hits = np.bincount([text.slices[e.context, e.position] for e in examples], minlength=n_slices)
-        found.append(effective_number(hits))
+        hits = [text.slices[e.context, e.position] for e in examples]
+        found.append(effective_number(np.bincount(hits)))
 quarters = [0.25, 0.5, 0.75]
 print("neurons, quartiles: ", np.quantile(top_mixed, quarters).round(1))
 print("features, quartiles:", np.quantile(found, quarters).round(1), f"({len(found)} of {features.n_features})")

@@ -1,0 +1,51 @@
+"""The statistics that chapters use on features, against values worked out by hand."""
+
+import numpy as np
+import pytest
+
+from sae_core.errors import SaeCoreError
+from sae_core.metrics import auc, clustered_mean, rank_correlation
+
+
+def test_auc_counts_pairs_and_halves_ties():
+    labels = np.array([True, True, False, False])
+    assert auc(np.array([3.0, 2.0, 1.0, 0.0]), labels) == 1
+    assert auc(np.array([0.0, 1.0, 2.0, 3.0]), labels) == 0
+    assert auc(np.array([1.0, 0.0, 0.0, 0.0]), labels) == 3 / 4  # two pairs won, two tied
+    assert auc(np.zeros((2, 2)), labels.reshape(2, 2)) == 1 / 2
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.integers(0, 10, 200), rng.random(200) < 0.3
+    difference = scores[labels][:, None] - scores[~labels]
+    assert auc(scores, labels) == pytest.approx((difference > 0).mean() + (difference == 0).mean() / 2)
+
+
+@pytest.mark.parametrize("labels", [[False, False], [True, True]])
+def test_auc_needs_both_kinds(labels):
+    with pytest.raises(SaeCoreError, match="both kinds"):
+        auc(np.arange(2.0), np.array(labels))
+
+
+def test_rank_correlation_sees_order_only():
+    x = np.arange(5.0)
+    assert rank_correlation(x, np.exp(x)) == pytest.approx(1)
+    assert rank_correlation(x, -(x**3)) == pytest.approx(-1)
+    assert rank_correlation([1, 2, 3, 4], [0, 0, 1, 1]) == pytest.approx(2 / np.sqrt(5))  # ranks 1.5 1.5 3.5 3.5
+    assert rank_correlation(x, np.ones(5)) == 0
+
+
+def test_clustered_mean_is_wider_where_clusters_are_alike():
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(50), 20)
+    alike, unlike = rng.normal(size=50)[clusters], rng.normal(size=1000)
+    mean, low, high = clustered_mean(alike, clusters)
+    assert mean == pytest.approx(alike.mean()) and low < mean < high
+    assert high - low == pytest.approx(2 * 1.96 * alike[::20].std() / np.sqrt(50), rel=0.15)
+    _, low, high = clustered_mean(unlike, clusters)
+    assert high - low == pytest.approx(2 * 1.96 / np.sqrt(1000), rel=0.25)
+
+
+def test_clustered_mean_of_one_value():
+    assert clustered_mean(np.array([2.0]), np.array([7])) == (2.0, 2.0, 2.0)
