@@ -89,7 +89,8 @@ shown = [*np.argsort(-popular)[:7].tolist(), -1]
 
 # %% tags=["hide-input"]
 #| label: fig-map
-#| caption: Every unit of one layer by how often it fires and by how much of its activation falls on one kind of text. Switch between neurons and features; point at a dot for the tokens it fires on.
+#| caption: Every unit of one layer by how often it fires and by how much of its activation falls on one kind of text.
+#|   Switch between neurons and features; point at a dot for the tokens it fires on.
 least = 20  # a unit that fired on fewer tokens has no measurable share
 neuron_dots, feature_dots = dots(neurons, "neuron", least, 7), dots(features, "feature", least, 4)
 figure = go.Figure([*feature_dots, *neuron_dots])

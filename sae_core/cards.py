@@ -93,7 +93,7 @@ library_name: saelens
 | | |
 |---|---|
 | activations | {run["activations"]:,} in {recipe["steps"]:,} steps of {recipe["batch_size"]:,}; each used {repeated:.2g} times |
-| text | the training text of {run["model"]} |
+| text | {_mixture(run["text"])} |
 | λ | {lam:g} on the squared error summed over neurons, {inputs}; {paper_lambda(lam, config["d_in"]):.2g} where the error is averaged, as in the paper |
 | λ warm-up | {recipe["lam_warmup"]:,} steps |
 | optimiser | Adam (0.9, 0.999), learning rate {recipe["lr"]:g}, linear to zero over the last {recipe["lr_decay"]:,} steps |

@@ -63,6 +63,7 @@ def train(options: argparse.Namespace) -> None:
         config,
         options.out,
         device=options.device,
+        text=options.text,
         repeat=options.repeat,
         checkpoint_every=options.checkpoint_every,
         tensorboard=options.tensorboard,
@@ -113,6 +114,7 @@ def _pretrain_arguments(command: argparse.ArgumentParser) -> None:
 def _train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default="A", help="bundled model, folder, or hf:owner/name (default: A)")
     command.add_argument("--recipe", metavar="FILE", help="JSON file, or the name of a bundled one: A-1")
+    command.add_argument("--text", default="", help="corpus in place of the model's own training text, say pocket")
     command.add_argument("--repeat", action="store_true", help="start over at the end of the text instead of failing")
     command.add_argument("--tensorboard", action="store_true", help="log to TensorBoard as well")
     command.add_argument("--wandb", action="store_true", help="log to Weights & Biases as well")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -85,12 +87,9 @@ def sample(
 
     ids = model.to_ids(prompt).expand(n_samples, -1)
     for _ in range(n_tokens):
-        window = ids[:, -model.n_ctx :]
-        if feature is None:
-            logits = model.logits(window)[:, -1]
-        else:
-            with patched(model.network, hold, MLP_OUT):
-                logits = model.logits(window)[:, -1]
-        probabilities = torch.softmax(logits.cpu() / temperature, dim=-1)
+        window = ids[:, -model.n_ctx :].to(model.network.device)
+        with nullcontext() if feature is None else patched(model.network, hold, MLP_OUT):
+            logits = model.network(window, logits_to_keep=1).logits[:, -1]  # all positions would cost ten times as much
+        probabilities = torch.softmax(logits.float().cpu() / temperature, dim=-1)
         ids = torch.cat([ids, torch.multinomial(probabilities, 1, generator=generator)], dim=1)
     return ids[:, -n_tokens:]

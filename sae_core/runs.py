@@ -46,27 +46,32 @@ def train_dictionary(
     config: TrainConfig,
     out: Path,
     device: str = "cpu",
+    text: str = "",
     repeat: bool = False,
     tokens: int = 1_000_000,
     **options,
 ) -> dict[str, float]:
-    """Train a dictionary on a model's own training text, save it to `out` in SAELens' layout, and return its metrics.
+    """Train a dictionary on a model's activations, save it to `out` in SAELens' layout, and return its metrics.
 
-    tokens: held-out tokens for the metrics. options: those of `train` (logging, checkpoints).
+    text: name of a corpus; "" is the text that the model itself was trained on. The dictionary learns from its training
+        split and is measured on `tokens` tokens of its validation split. options: those of `train` (logging,
+        checkpoints).
     """
     model = load_model(model_name, device)
-    contexts = load_contexts(training_text(model), "train", model.tokenizer, model.n_ctx)
+    mixture = [(text, None)] if text else training_text(model)
+    contexts = load_contexts(mixture, "train", model.tokenizer, model.n_ctx)
     chunks = HarvestedChunks(model.network, contexts.ids, config.seed)
     buffer = ActivationBuffer(chunks, config.buffer_rows, config.seed, repeat)
     sae = train(config, buffer, out, **options)
     save_dictionary(sae, out)
-    validation = load_contexts(training_text(model), "validation", model.tokenizer, model.n_ctx)
+    validation = load_contexts(mixture, "validation", model.tokenizer, model.n_ctx)
     # Measured on what was saved: in bf16, as everybody will load it.
     metrics = evaluate_dictionary(model, load_dictionary(str(out), device), validation.head(-(-tokens // model.n_ctx)))
     save_dictionary(
         sae,
         out,
         model=model.name,
+        text=mixture,
         recipe=asdict(config),
         activations=config.steps * config.batch_size,
         distinct_activations=min(buffer.used, len(chunks) * chunks.rows),

@@ -9,7 +9,7 @@ import pytest
 from sae_core.cli import main
 
 PRETRAIN = ["n_ctx=32", "vocab_size=300", "batch_tokens=256", "passes=2"]
-TRAIN = ["d_sae=64", "steps=30", "batch_size=128", "buffer_rows=4096", "resample_at=[10]", "resample_inputs=512", "lr=0.001"]
+TRAIN = "d_sae=64 steps=30 batch_size=128 buffer_rows=4096 resample_at=[10] resample_inputs=512 lr=0.001".split()
 
 
 @pytest.fixture(scope="module")

@@ -89,12 +89,12 @@ touches = proxies.touches_script(contexts.ids, pieces, SCRIPT)
 
 # %% tags=["hide-input"]
 AT_LEAST = 500  # tokens of the script, fewer prove nothing
-why_text = f"the text *{text}* ({open_corpus().description})"
+why_text = open_corpus().description
 if touches.sum() < AT_LEAST:
     lacking, text = text, "pocket"
     contexts = load_contexts([(text, None)], "all", model.tokenizer, model.n_ctx).head(len(contexts.ids))
     touches = proxies.touches_script(contexts.ids, pieces, SCRIPT)
-    why_text = f"the embedded text *pocket*, because the text *{lacking}* has next to no {TITLE} script"
+    why_text = f"the embedded text, pocket, because {lacking} has next to no {TITLE} script"
     if touches.sum() < AT_LEAST:
         raise SaeCoreError(f"neither {lacking} nor pocket has enough {TITLE} script: choose another text or script")
 ids = contexts.ids
@@ -465,53 +465,61 @@ chapter.number("missed-exact", missed_exact, ".0%")
 
 # %%
 half = len(ids) // 2
-chosen = evidence.between(0, half).complements(feature, in_context[:half], n=4)
-other_half = evidence.between(half, len(ids))
-recall_half = other_half.recall([feature], in_context[half:])
-union_recall = other_half.recall([feature, *chosen], in_context[half:])
-record("A17", "fig-union", recall=recall_half, union_recall=union_recall, complements=len(chosen))
+first_half, second_half = evidence.between(0, half), evidence.between(half, len(ids))
+
+
+def cover(target: np.ndarray) -> tuple[list[int], list[float]]:
+    """Complements chosen on the first half, and the recall on the second as they are added one after the other."""
+    features = [feature, *first_half.complements(feature, target[:half], n=4)]
+    return features, [second_half.recall(features[: n + 1], target[half:]) for n in range(len(features))]
+
+
+covering, union = cover(in_context)
+covering_exact, union_exact = cover(touches)
+record("A17", "fig-union", recall=union[0], union_recall=union[-1], complements=len(covering) - 1)
 
 # %% tags=["hide-input"]
 #| label: fig-union
 #| caption: >-
 #|   Recall on the second half of the text, as features that were chosen on the first half are added one after the
-#|   other.
-steps = [f"A/1/{i}" for i in (feature, *chosen)]
-grown = [other_half.recall([feature, *chosen[:n]], in_context[half:]) for n in range(len(steps))]
-grown_exact = [other_half.recall([feature, *chosen[:n]], touches[half:]) for n in range(len(steps))]
+#|   other, once for the tokens in context and once for those in the script.
 figure = plots.curves(
-    {"in context": (steps, grown), "in the script": (steps, grown_exact)}, "with this feature added",
-    "recall of the union",
-    f"Two lines. In context, recall goes from {grown[0]:.0%} with the feature alone to {grown[-1]:.0%} with "
-    f"{len(chosen)} more; in the script, from {grown_exact[0]:.0%} to {grown_exact[-1]:.0%}.",
+    {"in context": (np.arange(len(union)), union), "in the script": (np.arange(len(union_exact)), union_exact)},
+    "features added", "recall of the union",
+    f"Two lines. In context, recall goes from {union[0]:.0%} with the feature alone to {union[-1]:.0%} with "
+    f"{len(union) - 1} more; in the script, from {union_exact[0]:.0%} to {union_exact[-1]:.0%} with "
+    f"{len(union_exact) - 1} more.",
 )
 figure.update_traces(mode="lines+markers")
+figure.update_xaxes(dtick=1)
 figure.update_yaxes(range=[0, 1.03], tickformat=".0%")
 
 # %% tags=["hide-input"]
 table(
-    ["feature", "active on", "in context", "in the script", "mostly"],
+    ["chosen to cover", "feature", "active on", "in context", "in the script", "mostly"],
     [
         (
-            f"A/1/{i}", f"{evidence.counts[i]:,} tokens", f"{in_context.ravel()[evidence.of(i)[0]].mean():.0%}",
+            purpose, f"A/1/{i}", f"{evidence.counts[i]:,} tokens", f"{in_context.ravel()[evidence.of(i)[0]].mean():.0%}",
             f"{touches.ravel()[evidence.of(i)[0]].mean():.0%}", top_tokens(i),
         )
-        for i in (feature, *chosen)
+        for purpose, features in (("the context", covering), ("the script", covering_exact))
+        for i in features[1:]
     ],
 )
 
 # %% tags=["remove-cell"]
-chapter.number("complements", len(chosen))
-chapter.number("union", union_recall, ".0%")
-chapter.number("recall-half", recall_half, ".0%")
-chapter.number("union-gain", 100 * (union_recall - recall_half), ".0f")
-chapter.number("union-exact", grown_exact[-1], ".0%")
-chapter.number("recall-half-exact", grown_exact[0], ".0%")
+chapter.number("complements", len(covering) - 1)
+chapter.number("complements-exact", len(covering_exact) - 1)
+chapter.number("recall-half", union[0], ".0%")
+chapter.number("union", union[-1], ".0%")
+chapter.number("union-gain", 100 * (union[-1] - union[0]), ".0f")
+chapter.number("recall-half-exact", union_exact[0], ".0%")
+chapter.number("union-exact", union_exact[-1], ".0%")
 
 # %% [markdown]
-# With {glue:text}`complements` more features the recall goes from {glue:text}`recall-half` to {glue:text}`union` in
-# context, a gain of {glue:text}`union-gain` points, and from {glue:text}`recall-half-exact` to
-# {glue:text}`union-exact` in the script.
+# In context, {glue:text}`complements` more features take the recall from {glue:text}`recall-half` to
+# {glue:text}`union`, a gain of {glue:text}`union-gain` points. In the script, {glue:text}`complements-exact` more take it
+# from {glue:text}`recall-half-exact` to {glue:text}`union-exact`.
 #
 # ## Claim 3: what the feature does to the output
 #
@@ -606,7 +614,8 @@ picked = np.sort(np.concatenate([rng.permutation(group)[: n_contexts // 2] for g
 effect = effects.ablation_effect(model, sae, feature, ids[picked])
 
 # %% [markdown]
-# Half of these contexts hold Arabic and half do not, drawn at random from those in which the feature is active. In a
+# Up to half of these contexts hold Arabic and the others do not, drawn at random from those in which the feature is
+# active. In a
 # model of one layer, nothing comes after the MLP but the unembedding. So the removal at one token changes the
 # prediction of the next token only.
 
@@ -655,7 +664,7 @@ figure.update_xaxes(title="mean activation in the bin")
 figure.update_yaxes(title="change (nats)")
 alt = (
     f"Two lines over five bins of activation. Where the next token is {TITLE}, the change goes from {means[0]:+.2f} "
-    f"nats in the weakest bin to {means[-1]:+.2f} in the strongest. Elsewhere the mean change is {effect_elsewhere:+.3f}."
+    f"nats in the weakest bin to {means[-1]:+.2f} in the strongest. Elsewhere the mean is {effect_elsewhere:+.3f}."
 )
 plots.describe(figure, alt)
 
@@ -668,6 +677,7 @@ chapter.number("effect-weakest", means[0], "+.3f")
 chapter.number("effect-strongest", means[-1], "+.3f")
 chapter.number("growing", growing)
 chapter.number("ablated-contexts", len(picked))
+chapter.number("ablated-with", int(has_script[picked].sum()))
 
 # %% [markdown]
 # | next token | mean change in nats | 95 % interval |
@@ -683,7 +693,7 @@ chapter.number("ablated-contexts", len(picked))
 # ```{admonition} A trap: tokens are not independent
 # :class: warning
 # Two tokens of one Arabic page resemble each other. Treated as independent draws they make an interval too narrow.
-# The intervals here come from a bootstrap that draws whole contexts ({glue:text}`ablated-contexts` of them).
+# The intervals here come from a bootstrap that draws whole contexts ({glue:text}`ablated-contexts` of them, {glue:text}`ablated-with` with Arabic).
 # ```
 #
 # ### Holding the feature fixed
@@ -764,9 +774,15 @@ activation = evidence.dense(feature)[:n_few, 1:]
 neuron_correlation = neurons.correlations(evidence.dense(feature)[:n_few])
 neuron = int(neuron_correlation.argmax())
 
-target = in_context[:n_few, 1:]
-feature_auc = auc(activation, target)
-neuron_aucs = [auc(neurons.dense(i)[:, 1:], target) for i in range(neurons.n_features)]
+
+
+def aucs(target: np.ndarray) -> tuple[float, list[float]]:
+    """How well the feature, and each neuron, tells the target tokens from the others."""
+    return auc(activation, target), [auc(neurons.dense(i)[:, 1:], target) for i in range(neurons.n_features)]
+
+
+feature_auc, neuron_aucs = aucs(in_context[:n_few, 1:])
+feature_auc_exact, neuron_aucs_exact = aucs(touches[:n_few, 1:])
 
 # %% tags=["hide-input"]
 #| label: fig-neuron
@@ -775,8 +791,9 @@ neuron_places, neuron_values = neurons.of(neuron)
 neuron_labels = kind[:n_few].ravel()[neuron_places]
 neuron_mass = np.bincount(neuron_labels, weights=neuron_values, minlength=4) / neuron_values.sum()
 alt = (
-    f"Two stacked histograms of {len(neuron_values):,} activations of neuron {neuron}, up to {neuron_values.max():.1f}. "
-    f"{TITLE} makes up {(neuron_labels < 2).mean():.1%} of the tokens and {neuron_mass[:2].sum():.1%} of the activation."
+    f"Two stacked histograms of {len(neuron_values):,} activations of neuron {neuron}, up to "
+    f"{neuron_values.max():.1f}. {TITLE} makes up {(neuron_labels < 2).mean():.1%} of the tokens and "
+    f"{neuron_mass[:2].sum():.1%} of the activation."
 )
 plots.activation_spectrum(neuron_values, neuron_labels, CLASSES, alt)
 
@@ -819,17 +836,23 @@ record(
 
 # %% tags=["hide-input"]
 neuron_score = neurons.correlations(np.maximum(score[:n_few], 0))
-auc_neuron = int(np.argmax(neuron_aucs))
 table(
-    ["", "the paper", f"here, on {target.size:,} tokens"],
+    ["", "the paper", f"here, on {activation.size:,} tokens"],
     [
         (
             "best neuron's correlation with the feature", "0.18 base64, 0.1 Hebrew",
             f"{neuron_correlation[neuron]:.2f} (neuron {neuron})",
         ),
         ("best neuron's correlation with the proxy", "–", f"{neuron_score.max():.2f}"),
-        ("AUC of the feature for \"in context\"", "–", f"{feature_auc:.3f}"),
-        ("AUC of the best neuron", "–", f"{neuron_aucs[auc_neuron]:.3f} (neuron {auc_neuron})"),
+        (
+            "AUC in telling what is in context", "–",
+            f"feature {feature_auc:.3f}, best neuron {max(neuron_aucs):.3f} (neuron {np.argmax(neuron_aucs)})",
+        ),
+        (
+            "AUC in telling what is in the script", "–",
+            f"feature {feature_auc_exact:.3f}, best neuron {max(neuron_aucs_exact):.3f} "
+            f"(neuron {np.argmax(neuron_aucs_exact)})",
+        ),
         (
             "strongest examples of neurons that show the script", "1 of 10,240",
             f"{examples_shown:,} of {examples_looked_at:,}, {examples_shown / examples_looked_at:.1%}",
@@ -850,9 +873,9 @@ chapter.number("largest-coefficient", np.abs(coefficients).max(), ".2f")
 #
 # ```{admonition} A trap: the best of many
 # :class: warning
-# The best neuron by AUC was chosen out of all of them with the labels in hand, which favours it. The feature was
-# chosen by its correlation with the same labels, from eight times as many candidates, which favours the feature more.
-# The chapters on controls ask what the best of as many *random* directions would reach.
+# The best neuron by AUC was chosen out of all of them with the labels in hand, which favours it. The feature was chosen
+# by its correlation with the same labels, from eight times as many candidates, which favours the feature more. A fair
+# control is the best of as many *random* directions, which this chapter does not have yet.
 # ```
 #
 # ## Claim 5: universality
@@ -880,8 +903,8 @@ verdicts = [
         outcome(min(correlation[feature], correlation_sign[feature]) >= 0.5),
     ),
     (
-        "2 other features in the gaps", "described", f"recall from {recall_half:.0%} to {union_recall:.0%}",
-        outcome(union_recall - recall_half >= 0.1),
+        "2 other features in the gaps", "described", f"recall from {union[0]:.0%} to {union[-1]:.0%}",
+        outcome(union[-1] - union[0] >= 0.1),
     ),
     (
         "3 logit weights", "a separate right mode",
