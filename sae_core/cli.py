@@ -76,12 +76,12 @@ def evaluate(options: argparse.Namespace) -> None:
     """Measure a dictionary on held-out text."""
     from .autoencoder import load_dictionary
     from .language_model import load_model
-    from .runs import evaluate_dictionary, held_out
+    from .runs import evaluate_dictionary, head, held_out
 
     model = load_model(options.model or str(Path(options.dictionary).parent), options.device)
     contexts, _ = held_out(model)
     sae = load_dictionary(options.dictionary, options.device)
-    _print_numbers(evaluate_dictionary(model, sae, contexts.head(-(-options.tokens // model.n_ctx))))
+    _print_numbers(evaluate_dictionary(model, sae, head(contexts, options.tokens)))
 
 
 def text(options: argparse.Namespace) -> None:

@@ -114,12 +114,14 @@ class Evidence:
             fired[self.of(feature)[0]] = True
         return float((fired & target.ravel()).sum() / max(target[:, 1:].sum(), 1))
 
-    def complements(self, feature: int, target: np.ndarray, n: int = 4, precision: float = 0.5) -> list[int]:
+    def complements(
+        self, feature: int, target: np.ndarray, n: int = 4, precision: float = 0.5, gain: float = 0.01
+    ) -> list[int]:
         """Up to `n` further features that together with one cover most of a target, bool [n_contexts, n_ctx].
 
-        Greedy: each is the one that fires on most of what those before it missed. A feature that fires everywhere
-        covers everything and says nothing, so only those count that are in the target on at least the share `precision`
-        of the tokens that they fire on.
+        Greedy: each is the one that fires on most of what those before it missed, and on at least the share `gain` of
+        the whole target. A feature that fires everywhere covers everything and says nothing, so only those count that
+        are in the target on at least the share `precision` of the tokens that they fire on.
         """
         missed, chosen = target.ravel().copy(), [feature]
         owner = np.repeat(np.arange(self.n_features), self.counts)
@@ -128,7 +130,7 @@ class Evidence:
         while len(chosen) <= n:
             missed[self.of(chosen[-1])[0]] = False
             gains = np.bincount(owner, weights=missed[self.places], minlength=self.n_features) * specific
-            if gains.max() == 0:
+            if gains.max() < max(1, gain * target.sum()):
                 break
             chosen.append(int(gains.argmax()))
         return chosen[1:]

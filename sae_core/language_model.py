@@ -33,7 +33,7 @@ MLP_OUT = "transformer.h.0.mlp.c_proj"
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A language model with its tokeniser. `name` is the paper's letter (`A`, `B`) or the folder it came from."""
+    """A language model with its tokeniser. `name` is that of its folder, for the bundled ones a letter."""
 
     name: str
     network: GPT2LMHeadModel
@@ -130,7 +130,7 @@ def load_model(name: str = "A", device: str | torch.device = "cpu") -> LanguageM
         raise
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own
         raise SaeCoreError(f"{folder}: cannot be opened as a model ({str(error).strip().splitlines()[0]})") from None
-    return LanguageModel(name, network.to(device).eval(), tokenizer, folder)
+    return LanguageModel(folder.name, network.to(device).eval(), tokenizer, folder)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def activation_spectrum(
     """
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(cols=2, subplot_titles=["tokens", "tokens × activation"], horizontal_spacing=0.12)
+    figure = make_subplots(cols=2, subplot_titles=["tokens", "× activation"], horizontal_spacing=0.12)
     edges = np.linspace(0, values.max(initial=1e-6), bins + 1)
     centers = (edges[:-1] + edges[1:]) / 2
     for index, name in enumerate(names):

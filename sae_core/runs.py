@@ -41,6 +41,11 @@ def held_out(model: LanguageModel) -> tuple[Contexts, str]:
     return load_contexts([(source or corpus.name, weights)], "all", model.tokenizer, model.n_ctx), corpus.name
 
 
+def head(contexts: Contexts, tokens: int) -> Contexts:
+    """The first contexts that hold at least that many tokens to look at, column 0 not counted."""
+    return contexts.head(-(-tokens // (contexts.ids.shape[1] - 1)))
+
+
 def train_dictionary(
     model_name: str,
     config: TrainConfig,
@@ -66,7 +71,7 @@ def train_dictionary(
     save_dictionary(sae, out)
     validation = load_contexts(mixture, "validation", model.tokenizer, model.n_ctx)
     # Measured on what was saved: in bf16, as everybody will load it.
-    metrics = evaluate_dictionary(model, load_dictionary(str(out), device), validation.head(-(-tokens // model.n_ctx)))
+    metrics = evaluate_dictionary(model, load_dictionary(str(out), device), head(validation, tokens))
     save_dictionary(
         sae,
         out,
@@ -74,7 +79,7 @@ def train_dictionary(
         text=mixture,
         recipe=asdict(config),
         activations=config.steps * config.batch_size,
-        distinct_activations=min(buffer.used, len(chunks) * chunks.rows),
+        distinct_activations=min(config.steps * config.batch_size, len(chunks) * chunks.rows),
         provenance=provenance(device),
         metrics=metrics,
     )
@@ -87,4 +92,4 @@ def evaluate_dictionary(
 ) -> dict[str, float]:
     """Every metric of a dictionary on held-out contexts; the losses, which cost more, on the first `loss_tokens`."""
     metrics, _ = dictionary_metrics(model, sae, contexts.ids)
-    return metrics | loss_recovered(model, sae, contexts.head(-(-loss_tokens // model.n_ctx)).ids)
+    return metrics | loss_recovered(model, sae, head(contexts, loss_tokens).ids)

@@ -68,13 +68,24 @@ def test_encode_sparse_gives_the_same_codes(x, shift, tied_bias):
     assert (sparse.values() > 0).all()
 
 
-def test_encode_sparse_misses_no_code_where_every_rounding_to_bf16_goes_the_same_way():
+def test_encode_sparse_gives_the_same_codes_where_large_products_meet_large_biases():
+    generator = torch.Generator().manual_seed(0)
+    x = 1 + 0.3 * torch.randn(200, 256, generator=generator)
+    sae = SparseAutoencoder(256, 30, tied_bias=False)
+    with torch.no_grad():
+        sae.W_enc.copy_(1 + 0.3 * torch.randn(256, 30, generator=generator))
+        sae.b_enc.copy_(-(x @ sae.W_enc).median(dim=0).values)  # half of the codes are on; bf16 has steps of 2 here
+    torch.testing.assert_close(sae.encode_sparse(x).to_dense(), sae.encode(x), rtol=1e-4, atol=1e-3)
+
+
+def test_encode_sparse_misses_only_small_codes_even_where_every_rounding_goes_the_same_way():
     x = torch.full((1, 257), 1 + 2**-8)  # bf16 rounds each factor down to 1, and the sum of 257 of them to 256
     sae = SparseAutoencoder(257, 1, tied_bias=False)
+    code = 2**-6 * x.norm().item() ** 2  # the docstring's limit, for a column that equals x
     with torch.no_grad():
-        sae.W_enc.fill_(1 + 2**-8)
-        sae.b_enc.fill_(0.25 - (x @ sae.W_enc).item())
-    assert sae.encode_sparse(x).values().tolist() == pytest.approx([0.25], abs=1e-3)
+        sae.W_enc.copy_(x.T)
+        sae.b_enc.fill_(code - (x @ sae.W_enc).item())
+    assert sae.encode_sparse(x).values().tolist() == pytest.approx([code], abs=1e-3)
 
 
 # --- how it starts --------------------------------------------------------------------------------------------------

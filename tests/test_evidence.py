@@ -145,6 +145,7 @@ def test_complements_cover_what_is_missed_and_are_specific():
     assert by_hand(rows).complements(0, target, precision=0.6) == [1, 2]
     assert by_hand(rows).complements(0, target, n=1, precision=0.6) == [1]
     assert by_hand(rows).complements(0, target, precision=0.5) == [3]
+    assert by_hand(rows).complements(0, target, precision=0.6, gain=0.3) == [1]
 
 
 def test_top_examples_are_the_strongest_of_each_context(found, dense):

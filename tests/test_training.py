@@ -232,23 +232,23 @@ def test_a_row_of_zeros_does_not_become_not_a_number():
     assert not sae.W_dec[0].any() and sae.W_dec[1].norm().item() == pytest.approx(1.0)
 
 
-def test_a_step_is_adams_on_the_gradients_of_the_loss():
-    trainer = Trainer(small(steps=1, bf16=False), make_buffer())
+def test_steps_are_adams_on_the_gradients_of_the_loss():
+    trainer = Trainer(small(steps=4, bf16=False), make_buffer())
     reference = SparseAutoencoder(D_IN, 64)
     reference.load_state_dict(trainer.sae.state_dict())
     optimizer = torch.optim.Adam(reference.parameters(), lr=1e-3, betas=(0.9, 0.999))
     twin = make_buffer()
     for _ in range(8):
         twin.next_batch(1024)  # what the start looked at
-    x = twin.next_batch(256)
-    reconstruction, codes = reference(x)
-    ((reconstruction - x).square().sum(1).mean() + 0.5 * codes.sum(1).mean()).backward()
-    reference.W_dec.grad -= (reference.W_dec.grad * reference.W_dec).sum(1, keepdim=True) * reference.W_dec.detach()
-    optimizer.step()
-    with torch.no_grad():
-        reference.W_dec /= reference.W_dec.norm(dim=1, keepdim=True)
     for _ in trainer.run():
-        pass
+        x = twin.next_batch(256)
+        reconstruction, codes = reference(x)
+        optimizer.zero_grad()
+        ((reconstruction - x).square().sum(1).mean() + 0.5 * codes.sum(1).mean()).backward()
+        with torch.no_grad():
+            reference.W_dec.grad -= (reference.W_dec.grad * reference.W_dec).sum(1, keepdim=True) * reference.W_dec
+            optimizer.step()
+            reference.W_dec /= reference.W_dec.norm(dim=1, keepdim=True)
     for name in NAMES:
         torch.testing.assert_close(getattr(trainer.sae, name), getattr(reference, name), atol=1e-5, rtol=1e-4)
 

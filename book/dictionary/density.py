@@ -88,10 +88,13 @@ chapter.number("floor", one_in(floor))
 # make densities. So the densities always add up to the mean L0. Ten shared by 4,096 is about one token in 400.
 
 # %%
-l0 = np.bincount(features.places, minlength=contexts.ids.size).reshape(contexts.ids.shape)[:, 1:]
-print(f"mean L0 {l0.mean():.4f}, sum of all densities {density.sum():.4f}")
-print(f"if all fired equally often: {density.sum() / n_features:.5f}")
-print(f"largest density {density.max():.5f}, median {np.median(density):.7f}, smallest {density.min():.7f}")
+shape = contexts.ids.shape
+l0 = np.bincount(features.places, minlength=contexts.ids.size).reshape(shape)[:, 1:]
+print(f"mean L0              {l0.mean():.4f}")
+print(f"sum of all densities {density.sum():.4f}")
+print(f"equal shares         {density.sum() / n_features:.2g}")
+print(f"largest density      {density.max():.2g}")
+print(f"median density       {np.median(density):.2g}")
 
 # %% tags=["remove-cell"]
 equal = density.sum() / n_features
@@ -151,7 +154,7 @@ def bars(counted: np.ndarray, tokens: int) -> np.ndarray:
 
 heights = [bars(counted, tokens) for counted, tokens in zip(step_counts, step_tokens, strict=True)]
 silent = [int(height[0]) for height in heights]
-x = np.array([lowest - 0.5, lowest - 0.25, *centers])
+x = np.array([lowest - 1, lowest - 0.75, *centers])
 top = 1.05 * max(height.max() for height in heights)
 
 
@@ -175,15 +178,16 @@ slider = {
     "active": len(steps) - 1,
     "currentvalue": {"prefix": "tokens counted: "},
     "pad": {"t": 70},
+    "len": 0.94,
     "steps": [{"label": frame.name, "method": "animate", "args": [[frame.name], now]} for frame in figure.frames],
 }
 decades = list(range(lowest, 1))
 figure.update_xaxes(
     title="feature density",
-    tickvals=[lowest - 0.5, *decades],
+    tickvals=[lowest - 1, *decades],
     ticktext=["0", *(f"10<sup>{decade}</sup>" for decade in decades)],
     tickangle=0,
-    range=[lowest - 0.75, 0],
+    range=[lowest - 1.25, 0],
 )
 figure.update_yaxes(title="features", range=[0, top])
 told = "; ".join(
@@ -253,7 +257,7 @@ chapter.number(
 #   whatever it does below.
 
 # %%
-BANDWIDTH = 0.2  # decades: bridges the gap between features seen once and twice, log10(2) = 0.3
+BANDWIDTH = 0.2  # decades; log10(2) = 0.3 lies between features seen once and twice
 grid = np.linspace(np.log10(floor) - 0.5, 0, 400)
 logs = np.log10(fired)
 
@@ -267,12 +271,13 @@ def smooth(bandwidth: float) -> np.ndarray:
 def modes(curve: np.ndarray, bandwidth: float) -> list[int]:
     """Places on the grid of the peaks that count, from left to right."""
     chosen = []
-    for peak in np.flatnonzero((curve[1:-1] > curve[:-2]) & (curve[1:-1] >= curve[2:])) + 1:
+    rises, falls = curve[1:-1] > curve[:-2], curve[1:-1] >= curve[2:]
+    for peak in np.flatnonzero(rises & falls) + 1:
         higher = np.flatnonzero(curve > curve[peak])
         nearest = (*higher[higher < peak][-1:], *higher[higher > peak][:1])
-        dips = [curve[min(peak, place) : max(peak, place)].min() for place in nearest]
-        rise = curve[peak] - max(dips, default=0.0)
-        if rise >= 0.05 * curve.max() and grid[peak] > np.log10(floor) + bandwidth:
+        dips = [curve[min(peak, at) : max(peak, at)].min() for at in nearest]
+        is_high = curve[peak] - max(dips, default=0.0) >= 0.05 * curve.max()
+        if is_high and grid[peak] > np.log10(floor) + bandwidth:
             chosen.append(int(peak))
     return chosen
 
@@ -340,7 +345,8 @@ if len(peaks) >= 2:
     if np.median(cosine[left]) < at_random:
         border = dip
 
-group = np.select([counts == 0, density < border, density > 0.01], ["dead", "ultralow", "dense"], "ordinary")
+names = ["dead", "ultralow", "dense"]
+group = np.select([counts == 0, density < border, density > 0.01], names, "ordinary")
 sizes = {name: int((group == name).sum()) for name in ("dead", "ultralow", "ordinary", "dense")}
 sizes
 
@@ -355,6 +361,8 @@ chapter.number("border", one_in(border))
 chapter.number("once", int((counts == 1).sum()), ",")
 mode_list = " and ".join(one_in(10 ** grid[peak]) for peak in peaks)
 chapter.number("modes", len(peaks))
+chapter.number("mode-list", mode_list or "none that counts")
+chapter.number("left-mode", "ultralow, by our rule" if has_cluster else "not ultralow, by our rule")
 chapter.number(
     "modes-sentence",
     f"We count {len(peaks)} modes, at {mode_list}."
@@ -371,8 +379,8 @@ if has_cluster:
 elif len(peaks) >= 2:
     verdict = (
         f"Left of the dip at {one_in(dip)} the median cosine is {np.median(cosine[left]):.2f}, more than the "
-        f"{at_random:.2f} that two random directions reach. These features are rare, but they read what they write. We "
-        "do not call them ultralow, and keep the border at one in a million."
+        f"{at_random:.2f} that two random directions reach. So the left mode is not made of features that never "
+        "found a direction, and we do not call it ultralow. The border stays at one in a million."
     )
 else:
     verdict = (
@@ -520,7 +528,7 @@ figure = go.Figure(
     )
 )
 figure.update_yaxes(autorange="reversed", dtick=1)
-figure.update_xaxes(title="density from … (features)", tickangle=0)
+figure.update_xaxes(title="density from … (features)", tickangle=0, tickfont_size=12)
 best = np.unravel_index(lift.argmax(), lift.shape)
 plots.describe(
     figure,
@@ -560,10 +568,10 @@ chapter.number("dense-lift", lift[top_dense, -1], ".1f")
 #
 # ```{admonition} In which units?
 # :class: note
-# A/1 was trained on activations scaled to a mean norm of $\sqrt n$. Afterwards the scale was folded into its biases,
-# so that it takes raw activations. Dot products do not depend on the scale, because decoder rows have norm 1 and
-# codes are in the units of the input. Biases do: ours are in raw activation units and cannot be compared with the
-# paper's.
+# A/1 was trained on activations scaled so that their mean squared norm is $n$. Afterwards the scale was folded into
+# its biases, so that it takes raw activations. Dot products do not depend on the scale, because decoder rows have
+# norm 1 and codes are in the units of the input. Biases do: ours are in raw activation units and cannot be compared
+# with the paper's.
 # ```
 #
 # ```{admonition} Predict
@@ -615,7 +623,7 @@ plots.describe(
         "xaxis": {"title": {"text": "log density"}},
         "yaxis": {"title": {"text": "bias"}},
         "zaxis": {"title": {"text": "enc · dec"}},
-        "camera": {"eye": {"x": 1.6, "y": -1.6, "z": 0.8}, "center": {"x": 0, "y": 0, "z": -0.15}},
+        "camera": {"eye": {"x": 1.9, "y": -1.9, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.15}},
     },
     legend={"itemsizing": "constant"},
 )
@@ -718,10 +726,25 @@ else:
     words = "undecided: too few rare features"
 chapter.number("auc-sentence", sentence)
 chapter.number("auc-words", words)
+chapter.number("rare-bias", f"{np.median(bias[rare]):.4f}" if rare.any() else "no value")
+chapter.number("high-bias", np.median(bias[~rare]), ".4f")
+chapter.number(
+    "labels-sentence",
+    "The border lies in the dip between two modes, so few features are on the wrong side by chance."
+    if has_cluster
+    else "The border lies next to the floor, so the labels are noisy: a feature seen once and one seen three times may "
+    "have the same true density. That alone pulls the AUC towards one half.",
+)
+alive_norm = dictionary.W_enc.norm(dim=0)[torch.from_numpy(~rare)].mean().item()
+chapter.number("resampled-dot", 0.2 * alive_norm, ".2f")
 
 # %% [markdown]
 # There are {glue:text}`rare-features` rare and {glue:text}`high-features` high features. {glue:text}`auc-sentence`
 # The median dot product is {glue:text}`rare-dot` for the rare ones and {glue:text}`high-dot` for the high ones.
+#
+# {glue:text}`labels-sentence` An AUC close to 0 separates as well as one close to 1, only upside down: then the high
+# features have the *lower* numbers. The median bias is {glue:text}`rare-bias` for the rare features and
+# {glue:text}`high-bias` for the high ones.
 #
 # Others looked at the same three numbers. In the comments on Neel Nanda's replication {cite}`nanda2023replication`,
 # nostalgebraist notes that the rare cluster of the paper's figure has very negative biases and dot products around 0,
@@ -735,6 +758,15 @@ chapter.number("auc-words", words)
 # features that overlap with it, and it may read little from its own direction if that direction is noisy. What
 # matters is that it differs from chance. The median *cosine* of our high features is {glue:text}`high-cosine`, where
 # random directions stay below about {glue:text}`at-random`. Nanda measured 0.5.
+#
+# ```{admonition} A trap: an inherited cosine
+# :class: warning
+# A high cosine need not be *learned*. Resampling writes the same direction into a dead feature's decoder and encoder,
+# the encoder at a fifth of the mean length of the living ones. So a feature starts its second life with a cosine of 1
+# and a dot product of about {glue:text}`resampled-dot`, by the lengths in this dictionary, and drifts from there. The
+# median dot product of our rare features is {glue:text}`rare-dot`. If the two are close, many of the rare features
+# may be resampled ones that have not moved far, rather than ones that never found a direction.
+# ```
 #
 # ## L0: how many at once?
 #
@@ -948,7 +980,8 @@ chapter.claim(
 # | tokens counted | 100 million | {glue:text}`tokens` |
 # | dead | 168 of 4,096 | {glue:text}`dead` of {glue:text}`features` |
 # | ultralow | 292 of 4,096 (below one in a million) | {glue:text}`ultralow` (below {glue:text}`border`) |
-# | modes of the histogram | 2, near 1e-7 and 1e-5 (run A/16) | {glue:text}`modes` |
+# | modes of the histogram | 2, near 1e-7 and 1e-5 (run A/16) | {glue:text}`modes`: {glue:text}`mode-list` |
+# | the left mode | ultralow features | {glue:text}`left-mode` |
 # | separation in three dimensions | clean, by eye | {glue:text}`auc-words` |
 # | L0 | target below 10 to 20; A/1's not stated | {glue:text}`l0` |
 # | features above 1 % | "few" is the target | {glue:text}`dense` |
@@ -1090,7 +1123,7 @@ print(f"100 random directions: {cosine_with_mean(random_rows):.2f}")
 #
 # ````{admonition} Hint
 # :class: dropdown
-# Copy the dictionary and set `b_enc` of the removed features to a very negative number; then they never fire. 60
+# Copy the dictionary and set `b_enc` of the removed features to a very negative number; then they never fire. 40
 # contexts are enough.
 # ````
 # ```{exercise-end}
@@ -1101,7 +1134,7 @@ print(f"100 random directions: {cosine_with_mean(random_rows):.2f}")
 # ````
 
 # %%
-few = judged.head(60).ids
+few = judged.head(40).ids
 thinned = load_dictionary("A/1")
 with torch.no_grad():
     thinned.b_enc[torch.from_numpy(np.argsort(-density)[:half].copy())] = -1e6

@@ -56,8 +56,8 @@ chapter.number("text-tokens", text_tokens, ",")
 chapter.number("text-slices", len(contexts.slice_names))
 chapter.number("trained-on", " and ".join(trained_on))
 chapter.number("trained-tokens", recipe["tokens"] / 1e6, ".0f")
-chapter.number("text-again", "held-out documents of the model's own training text" if at_home else
-               "a text from elsewhere, which the model was not trained on")
+origin = "held-out documents of the model's own training text" if at_home else "a text that it was not trained on"
+chapter.number("text-again", origin)
 
 # %% [markdown]
 # This page was run on the text *{glue:text}`text`*: {glue:text}`text-description`.
@@ -279,14 +279,15 @@ plots.describe(figure, alt, **tall(len(names)))
 # %%
 n_scored = min(chapter.size(quick=400, full=4000), len(contexts.ids) // 2)
 scored = contexts.head(n_scored)
-counted = contexts.ids[len(contexts.ids) // 2 :]  # for the n-grams: not what they predict
+counted = contexts.ids[len(contexts.ids) // 2 :]  # by the n-grams
 
 
 @torch.no_grad()
 def losses(ids: np.ndarray) -> np.ndarray:
     """The loss of every token that is predicted, [context, place]."""
     parts = to_tensor(ids).split(16)
-    return torch.cat([token_losses(model.network, part) for part in parts]).numpy()
+    found = [token_losses(model.network, part) for part in parts]
+    return torch.cat(found).numpy()
 
 
 whole = losses(scored.ids)
@@ -313,7 +314,6 @@ chapter.number("bigram-recorded", recorded["bigram_loss"], ".2f")
 chapter.number("bigram-used", bigram, ".2f")
 chapter.number("bigram-gap", abs(bigram - loss), ".2f")
 chapter.number("bigram-verdict", "better" if loss < bigram else "worse")
-chapter.number("recorded-gap", recorded["bigram_loss"] - recorded["validation_loss"], ".2f")
 if at_home:
     source = "counted on all of the training text, and recorded when the model was trained"
     fairness = "Both were made from the same training text, so the comparison is fair."
@@ -394,7 +394,8 @@ chapter.number("easiest-loss", model_by_slice.min(), ".1f")
 # %% [markdown]
 # The model is better than this bigram on {glue:text}`slices-better` of {glue:text}`slices-compared` slices. Its loss
 # is highest on *{glue:text}`hardest`* ({glue:text}`hardest-loss`) and lowest on *{glue:text}`easiest`*
-# ({glue:text}`easiest-loss`).
+# ({glue:text}`easiest-loss`). Wherever a loss is above {glue:text}`uniform`, the model does worse than knowing
+# nothing: it is sure of itself, and wrong.
 #
 # ```{admonition} A trap: losses of different slices
 # :class: warning
@@ -530,15 +531,14 @@ figure.update_yaxes(title="neurons")
 low, median, high = np.quantile(density, [0.1, 0.5, 0.9])
 alt = (
     f"Histogram of {len(density)} neurons. The median neuron is active on {median:.0%} of the tokens; eight in ten "
-    f"lie between {low:.0%} and {high:.0%}, all between {density.min():.1%} and {density.max():.0%}."
+    f"lie between {low:.0%} and {high:.0%}, all between {density.min():.2%} and {density.max():.0%}."
 )
 plots.describe(figure, alt, bargap=0.05, height=320)
 
 # %% tags=["remove-cell"]
 chapter.number("neuron-tokens", neurons.n_tokens, ",")
 chapter.number("density-median", median, ".0%")
-chapter.number("density-min", density.min(), ".1%")
-chapter.number("density-max", density.max(), ".0%")
+chapter.number("density-min", density.min(), ".2%")
 chapter.number("active-at-once", density.sum(), ".0f")
 
 # %% [markdown]
@@ -670,7 +670,7 @@ buttons = [
     {
         "label": f"neuron {rank[step]}, {words.get(place, f'rank {step + 1}')}",
         "method": "restyle",
-        "args": [{"x": [neuron_shares[rank[step]][present]]}, [1]],
+        "args": [{"x": [neuron_shares[rank[step]][present].tolist()]}, [1]],
     }
     for place, step in enumerate(steps)
 ]
@@ -784,8 +784,8 @@ plots.feature_examples(neurons, least, pieces)
 # - A loss means little by itself. Put a bigram next to it, and ask which text each of them has seen.
 # - Without the MLP the loss rises by {glue:text}`zero-cost` nats, so there is something in its activations to
 #   explain.
-# - Most neurons are active often and across slices. If the model represents single properties, they are not its
-#   neurons.
+# - {glue:text}`four-slices-share` of the neurons reach into four or more slices with their 20 strongest contexts. If
+#   the model represents single properties, single neurons are a poor place to look for them.
 # ```
 #
 # ## Exercises

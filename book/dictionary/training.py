@@ -1,0 +1,1079 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # Training a sparse autoencoder
+#
+# The last chapter left you with neurons that respond to mixtures. This one builds the tool that takes the mixtures
+# apart: a small network that rewrites each activation vector as a sum of a few directions. You will see every rule of
+# its training, next to the line of code that follows it, and then a training run with all of them.
+#
+# ```{admonition} Before you start
+# **You will be able to**
+# - write down the autoencoder and its loss, and convert λ between the conventions that people use;
+# - name each rule of the paper's recipe, say why it is there, and find the line that implements it;
+# - read the curves of a training run: loss, sparsity, dead features, and the spikes of resampling;
+# - train a dictionary of your own, and say what a short run can and cannot show.
+#
+# **You need** the chapter {doc}`/book/model/one_layer_model`, and to know what gradient descent and Adam are.
+#
+# **Time**: 45 minutes to read, about a minute to run.
+# ```
+
+# %% tags=["hide-input"]
+import dataclasses
+import functools
+import inspect
+import json
+import math
+import statistics
+import textwrap
+import time
+from unittest import mock
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from IPython.display import Markdown, display
+from plotly.subplots import make_subplots
+
+from sae_core import activations, bundle, chapter, metrics, objective, plots, resampling, training
+from sae_core.autoencoder import SparseAutoencoder, dictionary_metadata, load_dictionary
+from sae_core.corpus import open_corpus
+from sae_core.language_model import load_model, to_tensor
+from sae_core.runs import held_out, training_text
+from sae_core.tokens import load_contexts
+
+
+def quote(thing, first: str = "", last: str = "") -> Markdown:
+    """Lines of the package as they are now: all, or from the line that contains `first` to the one with `last`."""
+    lines = textwrap.dedent(inspect.getsource(thing)).splitlines()
+    start = next(i for i, line in enumerate(lines) if first in line)
+    stop = next(i for i, line in enumerate(lines) if i >= start and last in line) if first else len(lines) - 1
+    code = textwrap.dedent("\n".join(lines[start : stop + 1]))
+    return Markdown(f"`{thing.__module__}.{thing.__qualname__}`\n\n```python\n{code}\n```")
+
+
+# %%
+model = load_model("A")
+held, text_name = held_out(model)
+
+# %% [markdown]
+# This page was run on the text *{glue:text}`text`*: {glue:text}`text-description`.
+#
+# ## The idea
+#
+# The MLP of our model has 512 neurons. At every token they give an **activation vector** $x$ of 512 numbers, which
+# are zero or positive. The paper's guess is that $x$ is a sum of a few *directions*, picked from a long list, each
+# with its own strength {cite}`bricken2023monosemanticity`:
+#
+# $$x \;\approx\; b + \sum_i f_i(x)\, d_i .$$
+#
+# Each $d_i$ is a direction in the space of the 512 neurons, and is meant to stand for one property of the text: "this
+# is Arabic", "a closing bracket is due". The strength $f_i(x)$ says how much of it there is. We call the pair, a
+# direction and its strength, a **feature**, and the list of all directions a **dictionary**.
+#
+# The list may be longer than 512, because few of its entries are used at a time. This is why neurons look mixed: there
+# are more properties than neurons, and each neuron takes part in many. Nobody tells us the directions. We have to find
+# them from examples of $x$ alone.
+#
+# ```{admonition} Predict
+# :class: tip
+# A list of 512 directions that are linearly independent can write *any* $x$ exactly. So what makes one list better
+# than another? And what would be the best list of all, if $f$ had no other constraint than to be exact?
+# ```
+#
+# ```{admonition} Answer
+# :class: dropdown
+# Being exact is cheap: the neurons themselves are such a list. A good list needs *few* entries for each $x$. Without a
+# price on the number of entries in use, nothing prefers one list to another. The price is the whole idea.
+# ```
+#
+# ## The equations
+#
+# A **sparse autoencoder** learns the list and the strengths together. It has two halves:
+#
+# $$f(x) = \mathrm{ReLU}\big((x - b_{dec})\, W_{enc} + b_{enc}\big) \qquad\text{(encoder)}$$
+#
+# $$\hat x = f(x)\, W_{dec} + b_{dec} \qquad\text{(decoder)}$$
+#
+# | symbol | shape | what it is |
+# |---|---|---|
+# | $x$ | 512 | an activation vector, a row of a batch |
+# | $f(x)$ | $d_{sae}$ | the **codes**: how strongly each feature is active, zero or positive |
+# | $\hat x$ | 512 | the **reconstruction** of $x$ |
+# | $W_{enc}$ | 512 × $d_{sae}$ | one column for each feature: what it looks for |
+# | $b_{enc}$ | $d_{sae}$ | one threshold for each feature |
+# | $W_{dec}$ | $d_{sae}$ × 512 | one row for each feature: its direction $d_i$ |
+# | $b_{dec}$ | 512 | where the sum starts; also subtracted from $x$ before the encoder |
+#
+# Vectors are rows here, as in the code. The paper writes columns. In the package the two halves are one line each:
+
+# %% tags=["hide-input"]
+display(quote(SparseAutoencoder.encode, "return", "return"), quote(SparseAutoencoder.decode, "return", "return"))
+
+# %% [markdown]
+# ## The loss, and what λ means
+#
+# Two wishes pull against each other. The reconstruction should be close to $x$, and few codes should be active. The
+# loss of one example adds the two prices:
+#
+# $$L(x) = \lVert \hat x - x \rVert^2 + \lambda \sum_i f_i(x)$$
+#
+# The sum of the codes is their **L1 norm**, since they are never negative. We would rather count the active codes (the
+# **L0**), but a count has no gradient. The L1 norm does, and it drives small codes to exactly zero. It also makes all
+# the others a little too small, which is called **shrinkage** (the second exercise).
+
+# %% tags=["hide-input"]
+quote(objective.loss_per_example, "reconstruction, codes", "return")
+
+# %% [markdown]
+# The number λ sets the exchange rate between the two prices. It only means something together with three choices: how
+# the squared error is added up, how the L1 norm is added up, and how large $x$ is.
+#
+# ```{admonition} λ in this book
+# :class: important
+# *λ belongs to the squared error **summed** over the 512 neurons and the L1 norm **summed** over the features, both
+# averaged over the batch, on inputs that are **scaled so that the mean of* $\lVert x\rVert^2$ *is 512**.*
+#
+# The paper averages the squared error over the 512 neurons, so on the same inputs its λ is ours divided by 512
+# (`objective.paper_lambda`). It does not say that inputs are scaled.
+# ```
+#
+# Public code calls all of these "the L1 coefficient":
+#
+# ```{list-table}
+# :header-rows: 1
+#
+# * - where
+#   - written as
+#   - squared error
+#   - L1 norm
+#   - inputs
+#   - λ for a summed error
+# * - the paper {cite}`bricken2023monosemanticity`
+#   - 0.004
+#   - mean over 512
+#   - sum
+#   - as they are
+#   - 2.05
+# * - [Neel Nanda](https://github.com/neelnanda-io/1L-Sparse-Autoencoder) {cite}`nanda2023replication`
+#   - 3e-4
+#   - sum
+#   - sum over features *and* batch (4,096)
+#   - as they are, 2,048 neurons
+#   - 1.23
+# * - [shehper](https://github.com/shehper/sparse-dictionary-learning), README
+#   - 1e-3
+#   - mean over 512
+#   - sum
+#   - as they are
+#   - 0.51
+# * - the same, default of the script
+#   - 3e-3
+#   - mean over 512
+#   - sum
+#   - as they are
+#   - 1.54
+# * - ARENA's toy exercise
+#   - 0.2
+#   - mean over 2
+#   - sum
+#   - toy data
+#   - 0.4
+# * - April 2024 update {cite}`anthropic2024april`
+#   - 5
+#   - sum
+#   - weighted by the decoder norm
+#   - mean $\lVert x\rVert^2$ = width
+#   - 5
+# ```
+#
+# The numbers of the second column differ by a factor of more than ten thousand, those of the last by about twelve. And
+# even the last column only compares runs on the same inputs.
+#
+# The inputs matter because the two prices grow differently. Make $x$ twice as large: the best codes double, the L1
+# norm doubles, but the squared error grows by four. So scaling the inputs by $s$ divides the effect of λ by $s$:
+#
+# $$\lVert s\hat x - s x \rVert^2 + \lambda \sum_i s f_i
+#   = s^2 \Big( \lVert \hat x - x \rVert^2 + \frac{\lambda}{s} \sum_i f_i \Big).$$
+#
+# We will use this in a moment to put our λ next to the paper's.
+#
+# ## What it is trained on
+#
+# The training data are activation vectors, nothing else. The autoencoder never sees a token, and never hears how well
+# the language model predicts.
+
+# %%
+batch_size, buffer_rows = 512, 65_536
+if text_name in dict(training_text(model)):  # documents of the model's own training text; `held` has others
+    part = chapter.size(quick=1 / 60, full=1 / 2)
+    share = [(name, {s: part * w for s, w in weights.items()}) for name, weights in training_text(model)]
+    train_ids = load_contexts(share, "train", model.tokenizer, model.n_ctx).ids
+    test_ids = held.ids
+else:  # another text: the first contexts for testing, all others for training
+    n_test = min(2000, len(held.ids) // 5)
+    train_ids, test_ids = held.ids[n_test:], held.ids[:n_test]
+
+
+class KeptChunks(activations.HarvestedChunks):
+    """Keeps what it has harvested, since several short runs on this page read the same activations."""
+
+    __getitem__ = functools.lru_cache(maxsize=None)(activations.HarvestedChunks.__getitem__)
+
+
+chunks = KeptChunks(model.network, train_ids)
+available = len(chunks) * chunks.rows
+steps = min(chapter.size(quick=1000, full=20_000), (available - buffer_rows) // batch_size)
+test = activations.harvest(model.network, to_tensor(test_ids[:64]))[:, 1:].flatten(0, 1)
+
+# %% tags=["remove-cell"]
+chapter.number("text", text_name)
+chapter.number("text-description", open_corpus().description)
+chapter.number("available", available, ",")
+chapter.number("steps", steps, ",")
+chapter.number("batch-size", batch_size, ",")
+chapter.number("needed", steps * batch_size, ",")
+chapter.number("test-rows", len(test), ",")
+chapter.number("split", "documents that the model was trained on, and tested on documents that it was not"
+               if text_name in dict(training_text(model)) else
+               "most contexts of the text, and tested on the others (pieces of one document may be on both sides)")
+at_first = activations.harvest(model.network, to_tensor(test_ids[:32]))[:, 0]
+chapter.number("first-spread", (at_first - at_first[0]).abs().max().item(), ".0e")
+chapter.number("first-norm", at_first[0].norm().item(), ".1f")
+chapter.number("other-norm", test.norm(dim=1).mean().item(), ".1f")
+
+# %% [markdown]
+# The dictionaries of this page are trained on {glue:text}`split`. There are {glue:text}`available` training vectors
+# at hand, and the run below takes {glue:text}`needed`. Never judge a dictionary on vectors that it was trained on:
+# it has had a chance to memorise them.
+#
+# Two rules are about the data.
+#
+# **No vector twice.** The paper collected ten billion vectors and used 8.2 billion, none of them twice. It names
+# repeated data among the causes of dead features. The buffer refuses to start over:
+
+# %% tags=["hide-input"]
+quote(activations.ActivationBuffer._fresh_chunk, "if self.next_chunk", "raise")
+
+# %% [markdown]
+# **Position 0 is left out.** Every context starts with the same token, and nothing comes before it. So its activation
+# vector is the same everywhere: over 32 contexts, no neuron differs by more than {glue:text}`first-spread`. Its
+# norm is {glue:text}`first-norm`, against {glue:text}`other-norm` for the mean of the others. A dictionary would spend
+# features on one vector that says nothing about the text. The paper does not mention this point; it is our choice.
+
+# %% tags=["hide-input"]
+quote(activations.HarvestedChunks.__getitem__, "rows =", "return")
+
+# %% [markdown]
+# The vectors of one context resemble each other, so they are shuffled. A buffer holds those of many contexts and serves
+# them in random order. When half of it is used up, that half is filled with fresh ones.
+#
+# ## The recipe, rule by rule
+#
+# Now the rules, each with its line. We make a trainer for the small run below and take it apart before it starts.
+
+# %%
+recipe = training.paper_scaled(
+    steps,
+    d_sae=1024,
+    batch_size=batch_size,
+    lr=2e-3,
+    dead_after=max(1, steps // 20),
+    buffer_rows=buffer_rows,
+    resample_inputs=32_768,
+)
+trainer = training.Trainer(recipe, activations.ActivationBuffer(chunks, recipe.buffer_rows))
+start = trainer.sae
+
+# %% tags=["remove-cell"]
+raw_lam = recipe.lam / trainer.scale
+chapter.number("lam", recipe.lam, "g")
+chapter.number("lam-paper", objective.paper_lambda(recipe.lam, model.network.config.n_inner), ".4f")
+chapter.number("scale", trainer.scale, ".2f")
+chapter.number("lam-raw", raw_lam, ".2f")
+chapter.number("lam-raw-paper", objective.paper_lambda(raw_lam, model.network.config.n_inner), ".4f")
+
+# %% [markdown]
+# The inputs were multiplied by {glue:text}`scale` to bring the mean of $\lVert x\rVert^2$ to 512. Our
+# λ = {glue:text}`lam` on them is therefore {glue:text}`lam-raw` on the activations as they are, and
+# {glue:text}`lam-raw-paper` if the squared error is averaged as in the paper. The paper used 0.004, with another model
+# and another text.
+#
+# ### Subtract the decoder's bias first
+#
+# The same $b_{dec}$ is subtracted before the encoder and added after the decoder. The paper ties the two, and puts this
+# first in its list of what mattered. Why? Activation vectors do not lie around the origin. With the bias, features
+# describe how $x$ differs from a typical activation, and need not spend codes on what all have in common.
+#
+# Expand the encoder's product once, and the subtraction costs nothing: it becomes part of the encoder's bias (the first
+# exercise). That is how the package computes it.
+
+# %% tags=["hide-input"]
+quote(SparseAutoencoder.folded_bias, "return", "return")
+
+# %% [markdown]
+# ### Start that bias at the geometric median
+#
+# The **geometric median** is the point with the least mean *distance* to the data. The mean has the least mean
+# *squared* distance, so a few far-out vectors can pull it away. The median resists. It has no formula; Weiszfeld's
+# iteration finds it by taking a weighted mean again and again, with less weight for what is far.
+
+# %% tags=["hide-input"]
+display(
+    quote(training.geometric_median, "median = x.mean", "return"),
+    quote(training.Trainer._initial, "if config.tied_bias", "copy_"),
+)
+
+# %%
+x_test = test * trainer.scale  # in the units that the trainer works in
+median = training.geometric_median(x_test)
+bias_to_median = (start.b_dec - median).norm().item()
+zero_to_median = median.norm().item()
+distances = {
+    "the origin": x_test.norm(dim=1).mean().item(),
+    "the mean": (x_test - x_test.mean(0)).norm(dim=1).mean().item(),
+    "b_dec": (x_test - start.b_dec).norm(dim=1).mean().item(),
+}
+
+# %% tags=["remove-cell"]
+chapter.number("bias-to-median", bias_to_median, ".2f")
+chapter.number("zero-to-median", zero_to_median, ".2f")
+for name, value in distances.items():
+    chapter.number("from " + name.removeprefix("the ").replace("_", "-"), value, ".2f")
+
+# %% [markdown]
+# The trainer took the median of 8,192 training vectors. We compare with the median of {glue:text}`test-rows` test
+# vectors: the bias is {glue:text}`bias-to-median` away from it, the origin {glue:text}`zero-to-median`. The mean
+# distance of a test vector is {glue:text}`from origin` from the origin, {glue:text}`from mean` from the mean and
+# {glue:text}`from b-dec` from the bias.
+#
+# ### Do not tie the encoder to the decoder
+#
+# It would save half of the weights to let the encoder be the decoder's transpose: look for a feature along its own
+# direction. But directions overlap. To tell a feature from its neighbours, the encoder should look *away* from them. So
+# the two matrices are separate parameters, and start from separate random numbers.
+
+# %% tags=["hide-input"]
+quote(SparseAutoencoder.__init__, "encoder = torch.empty", "self.b_dec")
+
+# %% [markdown]
+# ### Decoder rows have norm 1
+#
+# The L1 norm can be cheated. Halve all codes, double all decoder rows: the reconstruction is the same and the price is
+# halved. Rows of a fixed length close this door, and they let you compare codes of different features.
+#
+# After each of Adam's steps the rows are brought back to norm 1:
+
+# %% tags=["hide-input"]
+quote(training.normalize_decoder, "sae.W_dec", "sae.W_dec")
+
+# %% [markdown]
+# ### Take the radial part out of the gradient first
+#
+# ```{admonition} Predict
+# :class: tip
+# The norm is reset after every step anyway. What harm can it do if a gradient also pushes along the row?
+# ```
+#
+# ```{admonition} Answer
+# :class: dropdown
+# The push along the row is undone by the reset. But Adam has seen it. It enters the running means by which Adam sets
+# the direction and the size of later steps. So the part that is undone every time still disturbs the part that counts.
+# ```
+#
+# So the part along the row is removed from the gradient *before* Adam sees it. The paper found this better than the
+# reset alone. Both are needed: a step at a right angle to the row still makes it a little longer.
+
+# %% tags=["hide-input"]
+quote(training.remove_parallel_gradient, "gradient = sae", "gradient -=")
+
+
+# %%
+def radial_part(sae: SparseAutoencoder) -> tuple[float, float]:
+    """Largest |gradient · row| of the decoder, and the share of the gradient's norm that lies along the rows."""
+    gradient, rows = sae.W_dec.grad.double(), sae.W_dec.detach().double()
+    along = (gradient * rows).sum(1)
+    return along.abs().max().item(), (along.norm() / gradient.norm()).item()
+
+
+sae = trainer.sae
+step = objective.loss_step(sae, trainer.buffer.next_batch(batch_size) * trainer.scale, recipe.lam)
+sae.W_dec.grad = step.gradients["W_dec"]
+before, share_before = radial_part(sae)
+training.remove_parallel_gradient(sae)
+after, share_after = radial_part(sae)
+
+# %% tags=["remove-cell"]
+chapter.number("parallel-before", before, ".2g")
+chapter.number("parallel-share", share_before, ".0%")
+chapter.number("parallel-after", after, ".0e")
+
+# %% [markdown]
+# On the first batch {glue:text}`parallel-share` of the decoder gradient's norm lies along the rows. The largest
+# |gradient · row| is {glue:text}`parallel-before`. After the projection it is {glue:text}`parallel-after`: what fp32
+# rounding leaves.
+#
+# ```{admonition} A trap: the wrong axis
+# :class: warning
+# In this package a feature's direction is a *row* of $W_{dec}$. In the paper, and in PyTorch's `nn.Linear`, it is a
+# *column*. Normalise along the wrong axis and nothing crashes. You have then fixed the norms of neurons instead of
+# directions, and the L1 norm can be cheated again. Check a norm before you trust a run.
+# ```
+#
+# ### Gradients by hand
+#
+# The package does not let PyTorch's autograd compute the gradients. Here is why. A feature that is off on an example
+# adds nothing to the reconstruction, and its ReLU passes no gradient. Every entry of the gradient that belongs to it
+# is *exactly* zero. When 20 of 4,096 features are on, 99.5 % of the arithmetic multiplies by zero. Autograd cannot
+# know this. Written out, the four products after the encoder can skip it.
+#
+# Let us check both halves of that claim on the bundled dictionary `A/1`: the gradients agree, and the sparse way is
+# faster.
+
+# %%
+dictionary = load_dictionary("A/1")
+x = activations.ActivationBuffer(chunks, buffer_rows, seed=1).next_batch(4096)
+
+
+def gradients_and_time(dense_above: float, repeats: int = 3) -> tuple[dict, float]:
+    """Gradients of one batch, and the median time of computing them. dense_above: 0 is all dense, 1 all sparse."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = objective.loss_step(dictionary, x, raw_lam, dense_above=dense_above, bf16=dense_above == 1)
+        times.append(time.perf_counter() - started)
+    return result.gradients, statistics.median(times)
+
+
+dense, dense_time = gradients_and_time(0)
+sparse, sparse_time = gradients_and_time(1)
+loss = objective.loss_per_example(dictionary, x, raw_lam).mean()
+autograd = dict(zip(dense, torch.autograd.grad(loss, [getattr(dictionary, name) for name in dense]), strict=True))
+
+# %% tags=["remove-cell"]
+def difference(one: dict, other: dict) -> float:
+    """Largest difference of two sets of gradients, relative to each parameter's largest entry."""
+    return max(((one[name] - other[name]).abs().max() / other[name].abs().max()).item() for name in other)
+
+
+chapter.number("dense-ms", 1000 * dense_time, ".0f")
+chapter.number("sparse-ms", 1000 * sparse_time, ".0f")
+chapter.number("speed-up", dense_time / sparse_time, ".1f")
+chapter.number("threads", torch.get_num_threads())
+chapter.number("dense-autograd", difference(dense, autograd), ".0e")
+chapter.number("sparse-autograd", difference(sparse, autograd), ".0e")
+chapter.number("step-l0", (dictionary.encode(x) > 0).sum(1).float().mean().item(), ".0f")
+del loss, autograd, dense, sparse
+
+# %% [markdown]
+# | gradients of 4,096 activations | time | largest difference from autograd's |
+# |---|---|---|
+# | by hand, dense products | {glue:text}`dense-ms` ms | {glue:text}`dense-autograd` |
+# | by hand, sparse products | {glue:text}`sparse-ms` ms | {glue:text}`sparse-autograd` |
+#
+# The differences are relative to the largest entry of each gradient, so they are rounding. Sparse is
+# {glue:text}`speed-up` times as fast, with {glue:text}`step-l0` active features on a token. The times are of the
+# machine that built this page, with {glue:text}`threads` threads and perhaps other work beside it; only their ratio
+# says anything about yours. Early in training most features are on. Then the dense products are faster, and the
+# package takes them.
+#
+# ### Dead features, and how to bring them back
+#
+# Some features stop firing during training. Once a feature is off on every input, its gradients are zero, and it stays
+# off. A **dead** feature, during training, is one that has not fired on any of the last so many steps: 12,500 in the
+# paper, {glue:text}`dead-after` in our small run.
+
+# %% tags=["hide-input"]
+quote(training.Trainer.run, "self.silent.add_", "dead =")
+
+# %% [markdown]
+# The paper revives dead features at four steps of a run (25,000, 50,000, 75,000 and 100,000) by **resampling**. The
+# idea: put the feature where the dictionary is at its worst. Its six steps, all in one function:
+#
+# 1. List the dead features.
+# 2. Compute the loss of a large random sample of inputs: 819,200 in the paper.
+# 3. Give each input a probability proportional to the *square* of its loss.
+# 4. For each dead feature draw an input. Its direction, at norm 1, becomes the feature's decoder row.
+# 5. The same direction becomes its encoder column, at 0.2 times the mean norm of the alive ones; its encoder bias
+#    becomes 0.
+# 6. Reset Adam's running means for all that was changed.
+
+# %% tags=["hide-input"]
+quote(resampling.resample, "n_dead = int", "return n_dead")
+
+# %% tags=["remove-cell"]
+chapter.number("dead-after", recipe.dead_after)
+chapter.number("dead-after-tokens", recipe.dead_after * batch_size, ",")
+chapter.number("resample-at", ", ".join(map(str, recipe.resample_at)))
+chapter.number("encoder-scale", resampling.ENCODER_SCALE, "g")
+
+# %% [markdown]
+# ```{admonition} Predict
+# :class: tip
+# Right after resampling, does the loss go up or down? Think of an encoder bias of 0, and of activation vectors that
+# have no negative entry.
+# ```
+#
+# ```{admonition} Answer
+# :class: dropdown
+# Up. Two vectors without negative entries point in similar directions, and with a bias of 0 nothing holds a new feature
+# back. It fires on a large share of all inputs, not only on its own. Many new features fire together and overshoot.
+# ```
+#
+# ## A run of our own
+#
+# Time to train. We run the recipe twice, once with resampling and once without. Both runs start from the same random
+# numbers and read the same activations in the same order.
+
+# %%
+def follow(config: training.TrainConfig) -> tuple[training.Trainer, dict[str, np.ndarray], torch.Tensor, dict]:
+    """Train; return the trainer, its curves, which features were ever resampled, and snapshots of all features."""
+    trainer = training.Trainer(config, activations.ActivationBuffer(chunks, config.buffer_rows))
+    curves, ever, snapshots = [], torch.zeros(config.d_sae, dtype=torch.bool), {}
+    for now in trainer.run():
+        loss = now.squared_error + config.lam * now.l1
+        row = (now.step, loss, now.l0, now.explained_variance, now.dead.sum(), now.resampled)
+        curves.append([float(value) for value in row])
+        if now.resampled:
+            ever |= now.dead
+        if now.step % max(1, config.steps // 20) == 0:
+            snapshots[now.step] = look(trainer)
+    names = ("step", "loss", "L0", "explained variance", "dead features", "resampled")
+    return trainer, dict(zip(names, np.array(curves).T, strict=True)), ever, snapshots
+
+
+@torch.no_grad()
+def look(trainer: training.Trainer) -> tuple[np.ndarray, np.ndarray]:
+    """Of every feature: the density on the test vectors, and the cosine of encoder column and decoder row."""
+    codes = trainer.sae.encode_sparse(test[:8192] * trainer.scale)
+    density = torch.bincount(codes.col_indices(), minlength=trainer.sae.d_sae) / len(codes)
+    cosine = torch.nn.functional.cosine_similarity(trainer.sae.W_enc.T, trainer.sae.W_dec, dim=1)
+    return density.numpy(), cosine.numpy()
+
+
+started = time.perf_counter()
+resampled, curves, revived, snapshots = follow(recipe)
+plain, plain_curves, _, _ = follow(dataclasses.replace(recipe, resample_at=()))
+seconds = time.perf_counter() - started
+
+# %% tags=["hide-input"]
+#| label: fig-training-curves
+#| caption: Four curves of the two runs. Dotted lines mark resampling. The loss is on a logarithmic scale; drag over a
+#|   part of a panel to see it larger, double-click to go back.
+panels = ["loss", "L0", "explained variance", "dead features"]
+figure = make_subplots(rows=4, shared_xaxes=True, vertical_spacing=0.07, subplot_titles=panels)
+at = curves["step"].astype(int)
+shown = (at % 5 == 0) | np.isin(at, [s + d for s in recipe.resample_at for d in range(8)])
+for index, panel in enumerate(panels):
+    for name, series in (("with resampling", curves), ("without", plain_curves)):
+        color = plots.PALETTE[1] if series is curves else plots.PALETTE[0]
+        y = [float(f"{value:.4g}") for value in series[panel][shown]]
+        figure.add_scatter(x=at[shown], y=y, name=name, legendgroup=name, showlegend=index == 0, line_color=color,
+                           line_width=1.5, row=index + 1, col=1)
+for s in recipe.resample_at:
+    figure.add_vline(x=s, line_dash="dot", line_width=1, line_color="gray")
+figure.update_yaxes(type="log", row=1, col=1)
+figure.update_yaxes(rangemode="tozero", row=2, col=1)
+figure.update_yaxes(range=[0, 1], row=3, col=1)
+figure.update_xaxes(title="step", row=4, col=1)
+events = [(int(s), int(n)) for s, n in zip(curves["step"], curves["resampled"], strict=True) if n]
+spike = max([curves["loss"][s] for s, _ in events], default=0)
+ends = {name: float(plain_curves[name][-50:].mean()) for name in panels}
+alt = (
+    f"Two runs of {steps} steps. Without resampling the loss ends at {ends['loss']:.0f}, {ends['L0']:.1f} features are "
+    f"active on a token, {ends['explained variance']:.0%} of the variance is explained, and "
+    f"{plain_curves['dead features'][-1]:.0f} of {recipe.d_sae} features are dead. With resampling, at {len(events)} "
+    f"steps, the loss jumps to at most {spike:.0f} and ends at {curves['loss'][-50:].mean():.0f}; "
+    f"{curves['dead features'][-1]:.0f} features are dead at the end."
+)
+plots.describe(figure, alt, height=760)
+
+
+# %% tags=["remove-cell"]
+def steps_to_recover(s: int) -> int | None:
+    """Steps until the loss, over ten steps, is back at what it was over the ten before step s; None if never."""
+    before = curves["loss"][s - 10 : s].mean()
+    end = min([later for later, _ in events if later > s], default=len(at))
+    smooth = [curves["loss"][t : t + 10].mean() for t in range(s, end - 10)]
+    return next((i for i, value in enumerate(smooth, start=1) if value <= before), None)
+
+
+rows = "| step | resampled | loss before | loss after | back after |\n|---|---|---|---|---|\n"
+for s, n in events:
+    needed = steps_to_recover(s)
+    back = f"{needed} steps" if needed else "not before the next resampling or the end"
+    rows += f"| {s} | {n} | {curves['loss'][s - 1]:.0f} | {curves['loss'][s]:,.0f} | {back} |\n"
+chapter.number("seconds", seconds, ".0f")
+chapter.number("n-resamplings", len(events))
+chapter.number("n-resampled", int(revived.sum()))
+chapter.number("d-sae", recipe.d_sae, ",")
+chapter.number("dead-with", int(curves["dead features"][-1]))
+chapter.number("dead-without", int(plain_curves["dead features"][-1]))
+
+# %% [markdown]
+# Together the two runs took {glue:text}`seconds` seconds. Read {numref}`fig-training-curves` from top to bottom. (λ
+# rises over the first twentieth of a run; the loss shown here counts it in full from the start.)
+#
+# - At first nearly every feature is on. The price on L1 turns them off, and L0 falls by a factor of ten and more.
+# - Meanwhile the explained variance keeps rising: fewer features, better chosen.
+# - Features die, and without resampling they stay dead: {glue:text}`dead-without` of {glue:text}`d-sae` at the end.
+# - Each resampling shows as a spike of the loss. Here they are one by one:
+
+# %% tags=["hide-input"]
+Markdown(rows if events else "No feature was dead at any of the resampling steps.")
+
+# %% [markdown]
+# How hard the spike is depends on how many features are resampled at once. All of them copy inputs of high loss, often
+# similar ones; their biases are 0; they fire together and overshoot. The paper saw spikes, too, and warns that
+# resampling too often makes training diverge.
+#
+# {numref}`fig-resampled` follows single features. A resampled one starts at the top, for its encoder and its decoder
+# have the same direction, and far to the right, for it fires on nearly everything. Then training moves it.
+
+# %% tags=["hide-input"]
+#| label: fig-resampled
+#| caption: The first 400 features during the run with resampling. Left to right, how often a feature fires on test
+#|   vectors; bottom to top, the cosine between its encoder column and its decoder row. Move the slider, or press play.
+sample, floor = 400, 0.5 / 8192
+groups = {"never resampled": ~revived[:sample].numpy(), "resampled at least once": revived[:sample].numpy()}
+
+
+def traces(step: int) -> list[go.Scatter]:
+    density, cosine = (values[:sample] for values in snapshots[step])
+    place = np.log10(np.maximum(density, floor)).round(2)
+    return [
+        go.Scatter(x=place[group], y=cosine[group].round(2), name=name, mode="markers",
+                   marker={"size": 5, "opacity": 0.7, "color": color, "symbol": symbol})
+        for (name, group), color, symbol in zip(groups.items(), plots.PALETTE, ("circle", "diamond"), strict=False)
+    ]
+
+
+times = list(snapshots)
+figure = go.Figure(traces(times[-1]), frames=[go.Frame(data=traces(s), name=str(s)) for s in times])
+ticks = [math.log10(floor), *range(-3, 1)]
+figure.update_xaxes(title="density", range=[ticks[0] - 0.2, 0.15], tickvals=ticks,
+                    ticktext=["silent", *(f"10<sup>{t}</sup>" for t in ticks[1:])])
+figure.update_yaxes(title="cosine of encoder and decoder", range=[-0.55, 1.05])
+fast = {"frame": {"duration": 250, "redraw": False}, "transition": {"duration": 150}, "mode": "immediate"}
+figure.update_layout(
+    sliders=[{
+        "active": len(times) - 1, "currentvalue": {"prefix": "step "}, "pad": {"t": 40}, "len": 0.8, "x": 0.2,
+        "steps": [{"label": str(s), "method": "animate", "args": [[str(s)], fast]} for s in times],
+    }],
+    updatemenus=[{
+        "type": "buttons", "x": 0, "xanchor": "left", "y": 0, "yanchor": "top", "pad": {"t": 60}, "showactive": False,
+        "buttons": [{"label": "play", "method": "animate", "args": [None, {**fast, "fromcurrent": False}]}],
+    }],
+    legend={"orientation": "h", "x": 0, "y": 1.0, "yref": "paper", "yanchor": "bottom"},
+)
+end_density, end_cosine = snapshots[times[-1]]
+medians = [float(np.median(end_cosine[group])) if group.any() else 0 for group in (revived.numpy(), ~revived.numpy())]
+alt = (
+    f"Of {recipe.d_sae} features {int(revived.sum())} were resampled at least once. At the end the median cosine between "
+    f"encoder and decoder is {medians[0]:.2f} for those and {medians[1]:.2f} for the others; "
+    f"{(end_density == 0).mean():.0%} of all features are silent on {min(8192, len(test)):,} test vectors."
+)
+plots.describe(figure, alt, height=520)
+
+# %% [markdown]
+# ### Did resampling help?
+#
+# Here are both dictionaries on test vectors that neither has seen.
+
+# %%
+test_contexts = test_ids[:256]
+results = {}
+for name, sae in {"with": resampled.result(), "without": plain.result(), "A/1": dictionary}.items():
+    measured, _ = metrics.dictionary_metrics(model, sae, test_contexts)
+    results[name] = measured | metrics.loss_recovered(model, sae, test_contexts[:64])
+
+# %% tags=["remove-cell"]
+ROWS = {
+    "explained_variance": (".1%", "explained variance"),
+    "norm_ratio": (".2f", "norm of the reconstruction / norm of x"),
+    "l0_mean": (".1f", "active features on a token (mean L0)"),
+    "loss_recovered": (".1%", "loss recovered, against zero-ablation"),
+    "dead": ("d", "features silent on all of them"),
+}
+header = "| on {:,} test tokens | with resampling | without |\n|---|---|---|\n".format(results["with"]["tokens"])
+comparison = header + "".join(
+    f"| {title} | {results['with'][name]:{form}} | {results['without'][name]:{form}} |\n"
+    for name, (form, title) in ROWS.items()
+)
+final = {name: series["loss"][-50:].mean() for name, series in (("with", curves), ("without", plain_curves))}
+comparison += f"| loss, mean of the last 50 training steps | {final['with']:.1f} | {final['without']:.1f} |\n"
+chapter.number("verdict-dead", "fewer" if results["with"]["dead"] < results["without"]["dead"] else "no fewer")
+chapter.number("verdict-loss", "lower" if final["with"] < final["without"] else "higher")
+chapter.number("loss-change", abs(final["with"] / final["without"] - 1), ".1%")
+chapter.number(
+    "verdict",
+    "So here it paid on both counts."
+    if final["with"] < final["without"] and results["with"]["dead"] < results["without"]["dead"]
+    else "So in a run as short as this one it has not paid for its spikes."
+    if final["with"] >= final["without"]
+    else "So here it lowered the loss, but not by keeping more features alive.",
+)
+chapter.number("after-last", steps - recipe.resample_at[-1])
+
+# %% tags=["hide-input"]
+Markdown(comparison)
+
+# %% [markdown]
+# With resampling, {glue:text}`verdict-dead` features are silent, and the final loss is {glue:text}`verdict-loss` by
+# {glue:text}`loss-change`. {glue:text}`verdict`
+#
+# Do not carry this over to long runs. After the last resampling ours has {glue:text}`after-last` steps left to make use
+# of the new features; the paper has 900,000. The paper reports that resampling is better than nothing and better than
+# fresh random weights. A run of a minute can neither confirm that nor refute it. Three more things limit the
+# comparison:
+#
+# - It is one seed. Another may change the order of close numbers.
+# - The two dictionaries differ in L0, so part of the difference in explained variance is only a different place on the
+#   same trade-off.
+# - "Silent" was counted on few tokens. A feature that fires on one token in a million counts as silent here.
+#
+# ```{admonition} A trap: dead or just rare?
+# :class: warning
+# Our run calls a feature dead after {glue:text}`dead-after-tokens` tokens without firing; the paper, after 102 million.
+# A feature for a rare script may be silent that long for the best of reasons, and resampling destroys it. The shorter
+# the run, the more of these mistakes. And the paper uses "dead" for a second thing: silent on *all* tokens of an
+# analysis, apart from **ultralow density**, which is less than one token in a million. The chapter {doc}`density`
+# counts both.
+# ```
+
+# %% tags=["remove-cell"]
+norm_error = (resampled.sae.W_dec.norm(dim=1) - 1).abs().max().item()
+left = after
+for which in (resampled, plain):
+    step = objective.loss_step(which.sae, which.buffer.next_batch(batch_size) * which.scale, recipe.lam)
+    which.sae.W_dec.grad = step.gradients["W_dec"]
+    training.remove_parallel_gradient(which.sae)
+    left = max(left, radial_part(which.sae)[0])
+chapter.claim(
+    "A2",
+    where="dictionary/training#fig-resampled",
+    text=text_name,
+    decoder_norm_error=norm_error,
+    parallel_gradient=left,
+    bias_to_median=bias_to_median,
+    zero_to_median=zero_to_median,
+    encoder_decoder_cosine=float(np.median(end_cosine)),
+)
+chapter.number("norm-error", norm_error, ".0e")
+chapter.number("parallel-left", left, ".0e")
+chapter.number("cosine", float(np.median(end_cosine)), ".2f")
+
+# %% [markdown]
+# The rules, checked on the finished run: the largest distance of a decoder row's norm from 1 is
+# {glue:text}`norm-error`. The largest |gradient · row| after the projection is {glue:text}`parallel-left`, over batches
+# from the start and the end of training. The median cosine between encoder and decoder is {glue:text}`cosine`; a tied
+# encoder would have 1.
+#
+# ## The bundled dictionary takes over
+#
+# From here on the book uses `A/1`, a dictionary that was trained on the same model with this command:
+#
+# ```sh
+# sae-core train --recipe A-1 --out runs/A-1
+# ```
+#
+# Stop it whenever you like. The same command continues from the last checkpoint.
+
+# %% tags=["hide-input"]
+metadata = dictionary_metadata("A/1")
+theirs = metadata.get("recipe", {})
+titles = {
+    "d_sae": "features",
+    "steps": "steps",
+    "batch_size": "activations a step",
+    "lam": "λ",
+    "lam_warmup": "steps over which λ rises",
+    "lr": "learning rate",
+    "lr_decay": "steps over which it falls",
+    "resample_at": "resampling at steps",
+    "dead_after": "dead after silent steps",
+    "resample_inputs": "inputs for resampling",
+    "seed": "seed",
+}
+
+
+def written(value) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(f"{entry:,}" for entry in value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+table = "| | the run above | `A/1` |\n|---|---|---|\n"
+for name, title in titles.items():
+    theirs_written = written(theirs[name]) if name in theirs else "not recorded"
+    table += f"| {title} | {written(getattr(recipe, name))} | {theirs_written} |\n"
+Markdown(table)
+
+# %% [markdown]
+# {numref}`fig-longer` puts its log beside our small run.
+
+# %% tags=["hide-input"]
+#| label: fig-longer
+#| caption: Explained variance and L0 during training, by activations seen. The small run is ours, with resampling; the
+#|   long one is the log of `A/1`, where it lies beside the weights.
+small = {name: curves[name][shown] for name in ("explained variance", "L0")}
+series = {"the run above": (at[shown] * batch_size, small["explained variance"], small["L0"])}
+log_file = bundle.find("A/1", "cfg.json") / "log.jsonl"
+if log_file.exists():
+    log = [json.loads(line) for line in log_file.read_text().splitlines()]
+    series["A/1"] = tuple(np.array([row[k] for row in log]) for k in ("activations", "explained_variance", "l0"))
+figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.1, subplot_titles=["explained variance", "L0"])
+for (name, (seen, variance, l0)), color in zip(series.items(), (plots.PALETTE[1], plots.PALETTE[2]), strict=False):
+    for row, y in enumerate((variance, l0), start=1):
+        y = [float(f"{value:.4g}") for value in y]
+        figure.add_scatter(x=seen, y=y, name=name, legendgroup=name, showlegend=row == 1, line_color=color,
+                           line_width=1.5, row=row, col=1)
+figure.update_xaxes(type="log", dtick=1, exponentformat="power")
+figure.update_xaxes(title="activations seen", row=2, col=1)
+figure.update_yaxes(range=[0, 1], row=1, col=1)
+figure.update_yaxes(type="log", dtick=1, row=2, col=1)
+alt = "; ".join(
+    f"{name}: explained variance {variance[-1]:.2f} and {l0[-1]:.1f} active features after "
+    f"{seen[-1] / 1e6:.1f} million activations"
+    for name, (seen, variance, l0) in series.items()
+)
+plots.describe(figure, f"Two panels over the number of activations seen. {alt}.", height=560)
+
+# %% tags=["remove-cell"]
+recorded = metadata.get("metrics", {})
+table = "| | the run above, here | `A/1`, here | `A/1`, recorded after training |\n|---|---|---|---|\n"
+table += f"| test tokens | {results['with']['tokens']:,} | {results['A/1']['tokens']:,} | "
+table += (f"{recorded['tokens']:,}" if recorded else "not recorded") + " |\n"
+for name, (form, title) in ROWS.items():
+    last = f"{recorded[name]:{form}}" if name in recorded else "not recorded"
+    table += f"| {title} | {results['with'][name]:{form}} | {results['A/1'][name]:{form}} | {last} |\n"
+chapter.number("bundled-activations", metadata.get("activations", 0) / 1e6, ".1f")
+chapter.number("small-activations", steps * batch_size / 1e6, ".1f")
+chapter.number("bundled-l0", results["A/1"]["l0_mean"], ".1f")
+chapter.number("bundled-ev", results["A/1"]["explained_variance"], ".1%")
+chapter.number("bundled-features", dictionary.d_sae, ",")
+chapter.number("small-l0", results["with"]["l0_mean"], ".1f")
+chapter.number("bundled-lam", theirs.get("lam", math.nan) if "lam" in theirs else "not recorded")
+chapter.number("bundled-norm-ratio", results["A/1"]["norm_ratio"], ".2f")
+chapter.number("bundled-recovered", results["A/1"]["loss_recovered"], ".0%")
+chapter.number("recovered-tokens", test_contexts[:64, 1:].size, ",")
+
+# %% tags=["hide-input"]
+Markdown(table)
+
+# %% [markdown]
+# The two middle columns were computed just now on the same tokens of *{glue:text}`text`* (the loss on
+# {glue:text}`recovered-tokens` of them). The last column was written when `A/1` was trained, on held-out documents of
+# the model's own training text. The silent features are counted on very different numbers of tokens, so do not compare
+# them across columns; {doc}`density` does it properly.
+#
+# ## Traps
+#
+# ```{admonition} Four ways to fool yourself
+# :class: warning
+# - **Compare λ, and nothing else.** Check how errors are added up and how inputs are scaled, or compare L0 instead.
+# - **Reset the norm and skip the projection.** It runs, and the curve looks like a curve. Test the rule itself.
+# - **Judge at a spike.** A checkpoint shortly after resampling is a bad dictionary. Let it recover.
+# - **Count the dead on a small sample.** Say on how many tokens you counted, always.
+# ```
+#
+# ## What the paper found, what we found
+#
+# ```{list-table}
+# :header-rows: 1
+#
+# * -
+#   - the paper {cite}`bricken2023monosemanticity`
+#   - here, on *{glue:text}`text`*
+# * - decoder rows
+#   - norm 1, by construction
+#   - largest distance from 1: {glue:text}`norm-error`
+# * - gradient along a row
+#   - removed before Adam
+#   - largest left over: {glue:text}`parallel-left`
+# * - $b_{dec}$ before the first step
+#   - at the geometric median
+#   - {glue:text}`bias-to-median` from it; the origin is {glue:text}`zero-to-median` away
+# * - encoder and decoder
+#   - not tied
+#   - median cosine {glue:text}`cosine`
+# * - training
+#   - 8.2 billion activations, none twice
+#   - {glue:text}`small-activations` million on this page, {glue:text}`bundled-activations` million for `A/1`
+# * - resampling
+#   - better than none; sudden spikes of the loss
+#   - spikes; the final loss {glue:text}`verdict-loss` than without, and {glue:text}`verdict-dead` silent features
+# * - loss recovered by `A/1`
+#   - 79 %
+#   - {glue:text}`bundled-recovered`
+# ```
+#
+# **How our set-up differs.** The model and its text are smaller, and training is shorter by a factor of hundreds for
+# `A/1` and of ten thousand for the run on this page. Inputs are scaled. The learning rate is higher, for there is no
+# time for a low one, and falls at the end; λ rises over the first twentieth of the run. Resampling comes at the same
+# number of times, but at 10 to 40 % of the run instead of 2.5 to 10 %. The paper does not print its learning rate or
+# the L0 of its `A/1`, so nobody can claim to match those.
+#
+# ```{admonition} Takeaways
+# :class: note
+# - A dictionary is a list of directions, found by asking for close reconstructions *and* few active codes.
+# - λ means nothing without three facts: how errors are added up, how codes are added up, how inputs are scaled.
+# - Each rule of the recipe closes a door: the bias, the unit norm, the projection, the resampling. Each is a line.
+# - Resampling revives features at the price of a spike. Whether it pays depends on the time that is left.
+# ```
+#
+# ## Exercises
+#
+# ```{exercise-start} Fold the bias
+# :label: ex-training-fold
+# ```
+# *Difficulty 1/5 · importance 3/5 · 10 minutes.* Show that the encoder can be written as
+# $\mathrm{ReLU}(x W_{enc} + c)$, and find $c$. What does it save? What happens to $c$ during training? Then check your
+# formula on `A/1` with `dictionary.W_enc`, `dictionary.b_enc`, `dictionary.b_dec` and the activations in `test`.
+#
+# ````{admonition} Hint
+# :class: dropdown
+# Expand $(x - b_{dec})\,W_{enc}$. Which of the terms does not depend on $x$?
+# ````
+# ```{exercise-end}
+# ```
+#
+# ````{solution-start} ex-training-fold
+# :class: dropdown
+# ````
+#
+# $(x - b_{dec}) W_{enc} + b_{enc} = x W_{enc} + (b_{enc} - b_{dec} W_{enc})$, so $c = b_{enc} - b_{dec} W_{enc}$. It
+# saves a pass over the batch, and in the backward pass a whole product. It has to be computed anew after each step,
+# since all three parameters change.
+
+# %%
+with torch.no_grad():
+    as_defined = torch.relu((test[:1000] - dictionary.b_dec) @ dictionary.W_enc + dictionary.b_enc)
+    c = dictionary.b_enc - dictionary.b_dec @ dictionary.W_enc
+    folded = torch.relu(test[:1000] @ dictionary.W_enc + c)
+print(f"largest difference {(as_defined - folded).abs().max():.0e}, largest code {as_defined.max():.1f}")
+
+# %% [markdown]
+# ````{solution-end}
+# ````
+#
+# ```{exercise-start} How much does L1 shrink a code?
+# :label: ex-training-shrinkage
+# ```
+# *Difficulty 2/5 · importance 5/5 · 15 minutes.* One feature alone is active. The input is $x = a\,d$ with a unit
+# vector $d$, the decoder row is $d$ itself, and the bias is 0. Which code $f$ minimises
+# $\lVert f d - a d\rVert^2 + \lambda f$? What happens to inputs with $a \le \lambda/2$? What does this predict for
+# the norm of the reconstructions of `A/1`, and do you find it in the last table?
+#
+# ````{admonition} Hint
+# :class: dropdown
+# With a unit vector the loss is $(f - a)^2 + \lambda f$. Set the derivative to zero, and remember that $f \ge 0$.
+# ````
+# ```{exercise-end}
+# ```
+#
+# ````{solution-start} ex-training-shrinkage
+# :class: dropdown
+# ````
+#
+# $2(f - a) + \lambda = 0$ gives $f = a - \lambda/2$: every code is too small by the same amount, however large it is.
+# For $a \le \lambda/2$ the best code is 0, so weak occurrences of a feature are not represented at all. Reconstructions
+# should be shorter than the inputs. For `A/1` the mean ratio of the norms is {glue:text}`bundled-norm-ratio`. Here is
+# the minimum, found by trying codes one by one:
+
+# %%
+lam, codes = 4.0, torch.linspace(0, 12, 12_001)
+for a in (1.0, 2.0, 3.0, 10.0):
+    best = codes[((codes - a) ** 2 + lam * codes).argmin()]
+    print(f"a = {a:4.1f}: best code {best:.2f}, a - λ/2 = {a - lam / 2:.2f}")
+
+# %% [markdown]
+# ````{solution-end}
+# ````
+#
+# ```{exercise-start} Break a rule
+# :label: ex-training-break
+# ```
+# *Difficulty 3/5 · importance 4/5 · 25 minutes.* Train 100 steps without the projection of the gradient, everything
+# else unchanged. How far do decoder rows stray from norm 1 in one step of Adam, before they are reset, with the
+# projection and without? How different are the losses? What does that say about finding such a mistake?
+#
+# ````{admonition} Hint
+# :class: dropdown
+# `mock.patch.object(training, "remove_parallel_gradient", lambda sae: None)` switches a function off for the length of
+# a `with` block. Another patch of `training.normalize_decoder` can look at the rows before it resets them.
+# ````
+# ```{exercise-end}
+# ```
+#
+# ````{solution-start} ex-training-break
+# :class: dropdown
+# ````
+
+# %%
+def short_run(**patches) -> tuple[float, float]:
+    """Median distance of a row's norm from 1 before its reset, over 100 steps, and the mean loss of the last ten."""
+    config = training.paper_scaled(100, d_sae=256, batch_size=256, buffer_rows=32_768, resample_at=())
+    strayed, reset = [], training.normalize_decoder
+
+    def look_and_reset(sae: SparseAutoencoder) -> None:
+        strayed.append((sae.W_dec.detach().norm(dim=1) - 1).abs().median().item())
+        reset(sae)
+
+    with mock.patch.multiple(training, normalize_decoder=look_and_reset, **patches):
+        run = training.Trainer(config, activations.ActivationBuffer(chunks, config.buffer_rows))
+        losses = [(now.squared_error + config.lam * now.l1).item() for now in run.run()]
+    return float(np.median(strayed)), float(np.mean(losses[-10:]))
+
+
+for name, patches in {"with": {}, "without": {"remove_parallel_gradient": lambda sae: None}}.items():
+    strayed, loss = short_run(**patches)
+    print(f"{name:7} projection: norms stray by {strayed:.1e} before the reset, loss at the end {loss:.1f}")
+
+# %% [markdown]
+# The norms tell at once which run is broken. The loss tells you only if you have a healthy run to compare it with; alone
+# it looks like any other. A rule like this is best tested directly, and `tests/test_training.py` does so.
+#
+# ````{solution-end}
+# ````
+#
+# ```{exercise-start} Who gets resampled where?
+# :label: ex-training-probability
+# ```
+# *Difficulty 2/5 · importance 3/5 · 15 minutes.* Resampling draws inputs with a probability proportional to the square
+# of their loss. Compute the loss of each vector in `x_test` under the dictionary of the run without resampling
+# (`plain.sae`). Which share of the draws goes to the 1 % of inputs with the highest loss? Compare with a probability
+# proportional to the loss, and with equal ones. Why might one want the square, and what is the risk?
+#
+# ````{admonition} Hint
+# :class: dropdown
+# `objective.loss_per_example(plain.sae, x_test, recipe.lam)`. Sort it and compare sums.
+# ````
+# ```{exercise-end}
+# ```
+#
+# ````{solution-start} ex-training-probability
+# :class: dropdown
+# ````
+
+# %%
+with torch.no_grad():
+    losses = objective.loss_per_example(plain.sae, x_test, recipe.lam).double().sort(descending=True).values
+top = len(losses) // 100
+for power, name in enumerate(("equal", "the loss", "the squared loss")):
+    weight = losses**power
+    print(f"probability by {name:16}: {weight[:top].sum() / weight.sum():6.1%} of the draws go to the worst 1 %")
+
+# %% [markdown]
+# The square looks harder at what the dictionary cannot explain at all. The risk is that many dead features copy a few
+# outliers. They then share a direction, fire together, and overshoot: you have seen the spikes.
+#
+# ````{solution-end}
+# ````
