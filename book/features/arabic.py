@@ -273,12 +273,17 @@ chapter.number("correlation", correlation[feature], ".2f")
 chapter.number("correlation-sign", correlation_sign[feature], ".2f")
 chapter.number("correlation-exact", correlation_exact[feature], ".2f")
 chapter.number("correlation-second", correlation[best[1]], ".2f")
-chapter.number("active-tokens", len(places), ",")
-chapter.number("density", evidence.density[feature], ".2%")
+by_characters = int(correlation_exact.argmax())
+if by_characters == feature:
+    agree = "The characters choose the same feature"
+else:
+    agree = f"The characters would choose another, A/1/{by_characters}, with {correlation_exact[by_characters]:.2f}"
+chapter.number("agree", agree)
 
 # %% [markdown]
 # The best feature is {glue:text}`feature`, with a correlation of {glue:text}`correlation`. The next best has
-# {glue:text}`correlation-second`. From here on, *the feature* is {glue:text}`feature`. Here is what it fires on:
+# {glue:text}`correlation-second`. {glue:text}`agree`; there {glue:text}`feature` has {glue:text}`correlation-exact`.
+# From here on, *the feature* is {glue:text}`feature`. Here is what it fires on:
 
 # %%
 plots.feature_examples(evidence, feature, pieces, top=4, intervals=6, per_interval=2)
@@ -769,8 +774,8 @@ chapter.number("dose-correlation", dose_correlation, ".2f")
 #
 # ## Claim 4: not a neuron
 #
-# If one neuron did the same, the dictionary would have told us nothing new. Neurons are active on many more tokens,
-# so we compare on fewer contexts.
+# If one neuron did the same, the dictionary would have told us nothing new. To search all of them takes longer, so we
+# compare on fewer contexts.
 
 # %%
 few = contexts.head(chapter.size(quick=400, full=2000))
