@@ -174,8 +174,9 @@ def load_dictionary(name: str = "A/1", device: str | torch.device = "cpu") -> Sp
     fit its cfg.json.
     """
     if name.startswith("hf:"):
-        owner, repository, *rest = name.removeprefix("hf:").split("/")
-        folder = bundle.download(f"{owner}/{repository}").joinpath(*rest)
+        owner, _, path = name.removeprefix("hf:").partition("/")
+        repository, _, folder_name = path.partition("/")
+        folder = bundle.download(f"{owner}/{repository}") / folder_name
     else:
         folder = bundle.find(name, "cfg.json")
     try:

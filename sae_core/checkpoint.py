@@ -81,6 +81,13 @@ def latest(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
     return tensors, state
 
 
+def forget_log_after(log: Path, step: int) -> None:
+    """Drop the JSON lines that a stopped run wrote after its last checkpoint; they will be written again."""
+    if log.exists():
+        lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
+        log.write_text("".join(line + "\n" for line in lines))
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The moments of an optimiser as named tensors: `optimizer.<parameter index>.<moment>`."""
     state = optimizer.state_dict()["state"]

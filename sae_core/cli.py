@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SaeCoreError as error:
         print(f"sae-core: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"sae-core: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nsae-core: stopped; run the same command again to continue from the last checkpoint", file=sys.stderr)
         return 130

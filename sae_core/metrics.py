@@ -79,7 +79,7 @@ class Sparsity:
 
     def result(self) -> dict[str, float]:
         """dead: silent on all these tokens. ultralow: fires, but below one token in a million; it needs well over a
-        million tokens to be told from dead. dense: on more than a tenth of the tokens."""
+        million tokens to be told from dead. above_1_percent and above_10_percent: features denser than that."""
         density = self.density
         return {
             "tokens": self.tokens,
@@ -87,7 +87,8 @@ class Sparsity:
             "l0_median": self.l0.double().median().item(),
             "dead": int((self.counts == 0).sum()),
             "ultralow": int(((self.counts > 0) & (density < ULTRALOW_DENSITY)).sum()),
-            "dense": int((density > 0.1).sum()),
+            "above_1_percent": int((density > 0.01).sum()),
+            "above_10_percent": int((density > 0.1).sum()),
         }
 
 
@@ -117,8 +118,8 @@ def loss_recovered(model: LanguageModel, sae: SparseAutoencoder, ids: np.ndarray
 
         (ablated - reconstructed) / (ablated - original)
 
-    against zero-ablation (`loss_recovered`, the paper's) and against mean-ablation (`loss_recovered_from_mean`), which
-    is the harder baseline. Position 0 keeps its own activations in all four.
+    against zero-ablation (`loss_recovered`, the paper's) and against mean-ablation (`loss_recovered_from_mean`).
+    Position 0 keeps its own activations in all four.
     """
     mean = harvest(model.network, to_tensor(ids[:256], sae.b_dec.device))[:, 1:].mean((0, 1))
 

@@ -81,6 +81,7 @@ def pretrain(
         network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
         checkpoint.restore_optimizer(optimizer, tensors)
         step, seconds = state["step"], state["seconds"]
+        checkpoint.forget_log_after(out / "log.jsonl", step)
 
     started = time.monotonic() - seconds
     with tqdm(total=n_steps, initial=step, desc="pretrain", unit="step", disable=not progress) as bar:

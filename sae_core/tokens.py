@@ -97,10 +97,13 @@ def pack(
         for document, encoding in zip(batch, tokenizer.encode_batch_fast([d.text for d in batch]), strict=True):
             tokens = np.array([*encoding.ids, 0], dtype=np.uint16)
             ids.append(tokens)
-            slices.append(np.full(len(tokens), slice_names.setdefault(document.slice, len(slice_names)), np.uint8))
+            index = slice_names.setdefault(document.slice, len(slice_names))
+            slices.append(np.full(len(tokens), index % 256, np.uint8))
             n_tokens += len(tokens)
         if max_tokens and n_tokens >= max_tokens:
             break
+    if len(slice_names) > 256:
+        raise SaeCoreError(f"the text has {len(slice_names)} slices, and at most 256 can be told apart: join some")
     n_contexts = n_tokens // body
     if n_contexts == 0:
         raise SaeCoreError(f"the text has {n_tokens} tokens, too few for one context of {n_ctx}: use more text")

@@ -148,6 +148,7 @@ class Progress(NamedTuple):
     step: int  # steps done
     squared_error: Tensor  # [], per example, summed over d_in, in the units of the normalised inputs
     l1: Tensor  # [], per example
+    loss: Tensor  # [], with the λ of this step
     l0: Tensor  # [], active features per example
     explained_variance: Tensor  # [], of this batch
     dead: Tensor  # bool [d_sae]: silent for dead_after steps
@@ -211,6 +212,7 @@ class Trainer:
                 self.step,
                 result.squared_error,
                 result.l1,
+                result.squared_error + lam * result.l1,
                 result.fired.sum() / len(x),
                 1 - result.squared_error / variance,
                 dead,
@@ -271,7 +273,7 @@ def train(
         tensors, state = found
         trainer.restore(tensors, state["step"])
         seconds = state["seconds"]
-        _forget_log_after(out / "log.jsonl", trainer.step)
+        checkpoint.forget_log_after(out / "log.jsonl", trainer.step)
     out.mkdir(parents=True, exist_ok=True)
     log = Log(out, asdict(config), tensorboard, wandb)
     started = time.monotonic() - seconds
@@ -281,7 +283,7 @@ def train(
                 bar.update()
                 if now.resampled or now.step % log_every == 0 or now.step == config.steps:
                     numbers = {
-                        "loss": (now.squared_error + config.lam * now.l1).item(),
+                        "loss": now.loss.item(),
                         "squared_error": now.squared_error.item(),
                         "l1": now.l1.item(),
                         "l0": now.l0.item(),
@@ -337,10 +339,3 @@ class Log:
             self.tensorboard.close()
         if self.wandb:
             self.wandb.finish()
-
-
-def _forget_log_after(path: Path, step: int) -> None:
-    """Drop the lines that a stopped run wrote after its last checkpoint; they will be written again."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in lines))

@@ -70,10 +70,11 @@ def test_no_activations_is_an_error():
         ReconstructionStatistics().result()
 
 
-def test_dead_ultralow_and_dense_are_counted_by_density():
+def test_dead_ultralow_and_dense_features_are_counted():
     counts = torch.tensor([0, 0, 1, 3_999_999, 400_001, 399_999])
     result = Sparsity(4_000_000, counts, torch.tensor([1, 2, 6])).result()
-    assert (result["dead"], result["ultralow"], result["dense"]) == (2, 1, 2)
+    assert (result["dead"], result["ultralow"]) == (2, 1)
+    assert (result["above_1_percent"], result["above_10_percent"]) == (3, 2)
     assert (result["l0_mean"], result["l0_median"]) == (3.0, 2.0)
 
 

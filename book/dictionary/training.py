@@ -219,7 +219,6 @@ quote(objective.loss_per_example, "reconstruction, codes", "return")
 # the language model predicts.
 
 # %%
-batch_size, buffer_rows = 512, 65_536
 if text_name in dict(training_text(model)):  # documents of the model's own training text; `held` has others
     part = chapter.size(quick=1 / 60, full=1 / 2)
     share = [(name, {s: part * w for s, w in weights.items()}) for name, weights in training_text(model)]
@@ -233,12 +232,13 @@ else:  # another text: the first contexts for testing, all others for training
 class KeptChunks(activations.HarvestedChunks):
     """Keeps what it has harvested, since several short runs on this page read the same activations."""
 
-    __getitem__ = functools.lru_cache(maxsize=None)(activations.HarvestedChunks.__getitem__)
+    __getitem__ = functools.lru_cache(maxsize=128)(activations.HarvestedChunks.__getitem__)
 
 
 chunks = KeptChunks(model.network, train_ids)
 available = len(chunks) * chunks.rows
-steps = min(chapter.size(quick=1000, full=20_000), (available - buffer_rows) // batch_size)
+batch_size, buffer_rows = 512, min(65_536, available // 2)
+steps = min(chapter.size(quick=1000, full=20_000), (available - buffer_rows - 20_000) // batch_size)
 test = activations.harvest(model.network, to_tensor(test_ids[:64]))[:, 1:].flatten(0, 1)
 
 # %% tags=["remove-cell"]
@@ -295,7 +295,7 @@ recipe = training.paper_scaled(
     lr=2e-3,
     dead_after=max(1, steps // 20),
     buffer_rows=buffer_rows,
-    resample_inputs=32_768,
+    resample_inputs=buffer_rows // 2,
 )
 trainer = training.Trainer(recipe, activations.ActivationBuffer(chunks, recipe.buffer_rows))
 start = trainer.sae
@@ -598,11 +598,11 @@ for index, panel in enumerate(panels):
                            line_width=1.5, row=index + 1, col=1)
 for s in recipe.resample_at:
     figure.add_vline(x=s, line_dash="dot", line_width=1, line_color="gray")
-marks = [base * 10**power for power in range(6) for base in (1, 2, 5)]
+marks = [base * 10**power for power in range(7) for base in (1, 2, 5)]
 figure.update_yaxes(type="log", tickvals=marks, ticktext=[f"{mark:,}" for mark in marks], row=1, col=1)
 figure.update_yaxes(type="log", tickvals=marks[::3], ticktext=[f"{mark:,}" for mark in marks[::3]], row=2, col=1)
 figure.update_yaxes(range=[0, 1], row=3, col=1)
-figure.update_xaxes(range=[0, 1.03 * steps])
+figure.update_xaxes(range=[0, steps])
 figure.update_xaxes(title="step", row=4, col=1)
 events = [(int(s), int(n)) for s, n in zip(curves["step"], curves["resampled"], strict=True) if n]
 spike = max([curves["loss"][s] for s, _ in events], default=0)
@@ -614,13 +614,13 @@ alt = (
     f"steps, the loss jumps to at most {spike:.0f} and ends at {curves['loss'][-50:].mean():.0f}; "
     f"{curves['dead features'][-1]:.0f} features are dead at the end."
 )
-plots.describe(figure, alt, height=760)
+plots.describe(figure, alt, height=760, margin={"r": 24})
 
 
 # %% tags=["remove-cell"]
 def steps_to_recover(s: int) -> int | None:
     """Steps until the loss, over ten steps, is back at what it was over the ten before step s; None if never."""
-    before = curves["loss"][s - 10 : s].mean()
+    before = curves["loss"][max(0, s - 10) : s].mean()
     end = min([later for later, _ in events if later > s], default=len(at))
     smooth = [curves["loss"][t : t + 10].mean() for t in range(s, end - 10)]
     return next((i for i, value in enumerate(smooth, start=1) if value <= before), None)
@@ -629,7 +629,7 @@ def steps_to_recover(s: int) -> int | None:
 rows = [["step", "resampled", "loss before", "loss after", "back after"]]
 for s, n in events:
     needed = steps_to_recover(s)
-    back = f"{needed} steps" if needed else "not before the next resampling or the end"
+    back = f"{needed} step{'s' * (needed > 1)}" if needed else "not before the next resampling or the end"
     rows.append([str(s), str(n), f"{curves['loss'][s - 1]:.0f}", f"{curves['loss'][s]:,.0f}", back])
 low = int(curves["explained variance"][20:200].argmin()) + 20
 chapter.number("first-l0", curves["L0"][0], ",.0f")
@@ -1017,7 +1017,7 @@ print(f"largest difference {(as_defined - folded).abs().max():.0e}, largest code
 # *Difficulty 2/5 · importance 5/5 · 15 minutes.* One feature alone is active. The input is $x = a\,d$ with a unit
 # vector $d$, the decoder row is $d$ itself, and the bias is 0. Which code $f$ minimises
 # $\lVert f d - a d\rVert^2 + \lambda f$? What happens to inputs with $a \le \lambda/2$? What does this predict for
-# the norm of the reconstructions of `A/1`, and do you find it in the last table?
+# the norm of the reconstructions of `A/1`, and do you find it in the table of its metrics?
 #
 # ````{admonition} Hint
 # :class: dropdown
@@ -1067,7 +1067,7 @@ for a in (1.0, 2.0, 3.0, 10.0):
 # %%
 def short_run(**patches) -> tuple[float, float]:
     """Median distance of a row's norm from 1 before its reset, over 100 steps, and the mean loss of the last ten."""
-    config = training.paper_scaled(100, d_sae=256, batch_size=256, buffer_rows=32_768, resample_at=())
+    config = training.paper_scaled(100, d_sae=256, batch_size=256, buffer_rows=buffer_rows // 2, resample_at=())
     strayed, reset = [], training.normalize_decoder
 
     def look_and_reset(sae: SparseAutoencoder) -> None:
