@@ -97,6 +97,16 @@ def escape(text: str) -> str:
     return html.escape(text)
 
 
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> HTML:
+    """A table of text. Cells may come from a data set and be written in any direction."""
+    from IPython.display import HTML
+
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    lines = ("".join(f"<td><bdi>{escape(str(cell))}</bdi></td>" for cell in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
 def visible(token: bytes) -> str:
     """A token's bytes as text that shows everything: newlines and tabs as signs, parts of characters as \\xd8."""
     signs = {"\n": "⏎", "\t": "⇥", "\r": "␍"}

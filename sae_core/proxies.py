@@ -24,20 +24,25 @@ def script_proxy(ids: np.ndarray, token_bytes: list[bytes], script: CodePoints) 
     """log P(script | s) - log P(script), maximised over the strings s that end at each token: [n_contexts, n_ctx].
 
     P(script | s) is 1 if every character of s is in the script and 1e-10 if any is not; spaces, digits and punctuation
-    are not. For a token that is only part of a character it is the share of the token's occurrences that belong to a
+    are not. For a token that ends within a character it is the share of the token's occurrences that belong to a
     character of the script. P(script) is the share of the tokens that touch the script. Column 0 scores lowest.
+
+    A string begins where a character begins. The paper does not say so; without it the last byte of a Chinese character
+    would score as possibly Arabic, because the byte alone occurs in both.
     """
     inside = touches_script(ids, token_bytes, script)
     prior = max(inside[:, 1:].mean(), 1 / inside.size)
     whole = np.array([_in_script(token, script) for token in token_bytes])  # 1 inside, 0 outside, nan incomplete
     probability = whole[ids]
     shares = occurrence_share(ids, inside, len(token_bytes))
+    begins = np.array([not 0x80 <= (token or b" ")[0] < 0xC0 for token in token_bytes])  # not within a character
     for row, column in np.argwhere(np.isnan(probability)):
         token = ids[row, column]
-        best = shares[token]
+        best = shares[token] if begins[token] else 0.0
         for length in range(2, min(LONGEST, column) + 1):  # longer strings, which may complete the character
-            string = b"".join(token_bytes[t] for t in ids[row, column - length + 1 : column + 1])
-            best = np.fmax(best, _in_script(string, script))
+            string = ids[row, column - length + 1 : column + 1]
+            if begins[string[0]]:
+                best = np.fmax(best, _in_script(b"".join(token_bytes[t] for t in string), script))
         probability[row, column] = best
     probability[:, 0] = 0.0
     return np.log(np.maximum(probability, OUTSIDE)) - np.log(prior)

@@ -45,6 +45,11 @@ def test_hostile_text_is_escaped():
     assert "&#x27; onmouseover=&#x27;x" in page
 
 
+def test_tables_escape_their_cells():
+    page = plots.table(["<i>a"], [["<script>"], [3]]).data
+    assert "<script" not in page and "<i>" not in page and "<bdi>3</bdi>" in page
+
+
 @pytest.mark.parametrize("largest", [0.0, 2.0])
 def test_a_unit_that_never_fired_can_be_shown(largest):
     example = Example(np.array([3]), np.array([0.0]), center=0, context=0, position=1)

@@ -51,13 +51,20 @@ def test_part_of_a_character_scores_by_its_share_unless_a_longer_string_complete
     assert scores[0, 1] == pytest.approx(np.log(1) - prior)  # every D8 is part of an Arabic letter
     assert scores[0, 2] == pytest.approx(np.log(1) - prior)  # a third of all A7, but with D8 before it alef
     assert scores[0, 3] == pytest.approx(np.log(OUTSIDE) - prior)
-    assert scores[0, 4] == pytest.approx(np.log(1 / 3) - prior)  # the maximum keeps the share, not the whole character
+    assert scores[0, 4] == pytest.approx(np.log(OUTSIDE) - prior)  # the same byte completes a Hebrew letter
 
 
-def test_the_maximum_reaches_back_over_whole_characters_and_not_beyond_column_0():
+def test_a_string_begins_where_a_character_begins_and_never_before_column_1():
     scores = proxy(["A7", "a", "meem", "D8", "A7"])
-    assert scores[0, 1] == pytest.approx(np.log(1 / 2) - np.log(3 / 5))
-    assert scores[0, 5] == pytest.approx(-np.log(3 / 5))
+    prior = np.log(3 / 5)
+    assert scores[0, 1] == pytest.approx(np.log(OUTSIDE) - prior)  # what it continues was cut off with the context
+    assert scores[0, 5] == pytest.approx(-prior)
+
+
+def test_a_first_byte_scores_by_the_share_of_its_characters_that_are_in_the_script():
+    scores = proxy(["D8", "A7", "D8", "a", "D5", "A7"])
+    assert scores[0, 1] == scores[0, 3] == pytest.approx(np.log(1 / 2) - np.log(2 / 6))
+    assert scores[0, 5] == pytest.approx(np.log(OUTSIDE) - np.log(2 / 6))
 
 
 def test_column_0_scores_lowest():

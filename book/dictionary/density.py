@@ -685,22 +685,16 @@ def discriminant(x: np.ndarray, rare: np.ndarray) -> np.ndarray:
     return np.linalg.solve(spread, x[~rare].mean(0) - x[rare].mean(0))
 
 
-def auc(score: np.ndarray, rare: np.ndarray) -> float:
-    """How often a high feature has the larger score; ties count half."""
-    difference = score[~rare][:, None] - score[rare]
-    return float((difference > 0).mean() + (difference == 0).mean() / 2)
-
-
 def separation(rare: np.ndarray) -> float:
     """AUC on the odd features of a classifier that was fitted on the even ones."""
-    return auc(x[~fit] @ discriminant(x[fit], rare[fit]), rare[~fit])
+    return metrics.auc(x[~fit] @ discriminant(x[fit], rare[fit]), ~rare[~fit])
 
 
 enough = min((rare & fit).sum(), (rare & ~fit).sum()) >= 10
 if enough:
     print(f"both          {separation(rare):.3f}")
-    print(f"bias alone    {auc(bias[~fit], rare[~fit]):.3f}")
-    print(f"product alone {auc(dot[~fit], rare[~fit]):.3f}")
+    print(f"bias alone    {metrics.auc(bias[~fit], ~rare[~fit]):.3f}")
+    print(f"product alone {metrics.auc(dot[~fit], ~rare[~fit]):.3f}")
 
 # %% tags=["remove-cell"]
 rare_dot = float(np.median(dot[rare])) if rare.any() else None

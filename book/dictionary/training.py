@@ -28,7 +28,6 @@
 # %% tags=["hide-input"]
 import dataclasses
 import functools
-import html
 import inspect
 import json
 import math
@@ -58,13 +57,6 @@ def quote(thing, first: str = "", last: str = "") -> Markdown:
     stop = next(i for i, line in enumerate(lines) if i >= start and last in line) if first else len(lines) - 1
     code = textwrap.dedent("\n".join(lines[start : stop + 1]))
     return Markdown(f"`{thing.__module__}.{thing.__qualname__}`\n\n```python\n{code}\n```")
-
-
-def table(rows: list[list[str]]) -> HTML:
-    """A table; the first row holds the headings."""
-    head, *body = [[html.escape(cell) for cell in row] for row in rows]
-    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body)
-    return HTML(f"<table><thead><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr></thead>{lines}</table>")
 
 
 # %%
@@ -658,7 +650,7 @@ chapter.number("dead-without", int(plain_curves["dead features"][-1]))
 # - Where many features are resampled at once, the loss shows a spike. Here are the resamplings one by one:
 
 # %% tags=["remove-input"]
-table(rows) if events else HTML("<p>No feature was dead at any of the resampling steps.</p>")
+plots.table(rows[0], rows[1:]) if events else HTML("<p>No feature was dead at any of the resampling steps.</p>")
 
 # %% [markdown]
 # How hard the spike is depends on how many features are resampled at once. All of them copy inputs of high loss, often
@@ -768,7 +760,7 @@ chapter.number(
 chapter.number("after-last", steps - recipe.resample_at[-1])
 
 # %% tags=["remove-input"]
-table(comparison)
+plots.table(comparison[0], comparison[1:])
 
 # %% [markdown]
 # With resampling, {glue:text}`verdict-dead` features are silent than without. The final loss is
@@ -858,7 +850,7 @@ def written(value) -> str:
 rows = [["", "the run above", "A/1"]]
 for name, title in titles.items():
     rows.append([title, written(getattr(recipe, name)), written(theirs[name]) if name in theirs else "not recorded"])
-table(rows)
+plots.table(rows[0], rows[1:])
 
 # %% [markdown]
 # {numref}`fig-longer` puts its log beside our small run.
@@ -912,7 +904,7 @@ chapter.number("bundled-recovered", results["A/1"]["loss_recovered"], ".0%")
 chapter.number("recovered-tokens", test_contexts[:48, 1:].size, ",")
 
 # %% tags=["remove-input"]
-table(rows)
+plots.table(rows[0], rows[1:])
 
 # %% [markdown]
 # The two middle columns were computed just now on the same tokens of *{glue:text}`text`* (the loss on

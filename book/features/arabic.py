@@ -62,14 +62,6 @@ from sae_core.runs import held_out
 from sae_core.tokens import load_contexts, token_bytes
 
 
-def table(header: list[str], rows: list[tuple]) -> HTML:
-    """A table of text; whatever comes from a data set is escaped."""
-    lines = [[plots.escape(str(cell)) for cell in row] for row in rows]
-    head = "".join(f"<th>{cell}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td><bdi>{cell}</bdi></td>" for cell in line) + "</tr>" for line in lines)
-    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-
-
 def shown(tokens: Iterable[int]) -> str:
     """Tokens in a row, from left to right whatever their script; a space is visible."""
     return "  ".join(f"\u2068{plots.visible(pieces[token]).replace(' ', '␣')}\u2069" for token in tokens)
@@ -137,9 +129,12 @@ chapter.number("touching", int(touches.sum()), ",")
 # $$
 #
 # $P(A \mid s)$ is 1 if all characters of $s$ are in the script's Unicode blocks. It is $10^{-10}$ if any is not, and
-# spaces, digits and punctuation are not. Some tokens are only part of a character. For such a token $P(A \mid s)$ is
-# the share of its occurrences that belong to a character of the script. $P(A)$ is the share of the text that is in
-# the script.
+# spaces, digits and punctuation are not. Some tokens end within a character. For such a token $P(A \mid s)$ is the
+# share of its occurrences that belong to a character of the script. $P(A)$ is the share of the text that is in the
+# script.
+#
+# One rule is ours: a string begins where a character begins. The paper does not need it, because its vocabulary holds
+# most characters whole.
 
 # %%
 score = proxies.script_proxy(ids, pieces, SCRIPT)
@@ -153,7 +148,7 @@ in_context = score > 0
 # :class: tip
 # In UTF-8 an Arabic letter takes two bytes, and so do Hebrew, Armenian and Cyrillic ones. The second bytes come from
 # one common set. A token that is such a second byte and nothing else stands after the first byte of a *Hebrew*
-# letter. What does the proxy say?
+# letter. What would the proxy say without our rule, and what does it say with it?
 # ```
 
 # %% tags=["hide-input"]
@@ -195,7 +190,7 @@ def most_frequent(k: int) -> str:
     return shown(token for token, _ in Counter(ids[:, 1:][kind[:, 1:] == k].tolist()).most_common(5))
 
 
-table(
+plots.table(
     ["", "share of tokens", "score", "most frequent"],
     [(CLASSES[k], f"{sizes[k] / sizes.sum():.2%}", scores_of(k), most_frequent(k)) for k in range(4)],
 )
@@ -210,22 +205,20 @@ chapter.number("spaced", sizes[1] / max(sizes[0] + sizes[1], 1), ".0%")
 # %% [markdown]
 # The line above was picked by the code because it mixes the classes. Hover over a token to see its score.
 #
-# The proxy and the characters disagree in two ways.
+# Without the rule, the lone second byte would be a string of its own. It would score by how often that byte is Arabic,
+# and the maximum would keep this score even where the byte before it says Hebrew. With the rule, the shortest string
+# that ends there is the whole letter, and the letter is Hebrew.
 #
-# - **Bytes of other scripts score above zero.** The proxy sees a lone second byte and asks how often that byte is
-#   Arabic. If it is so more often than the average token, the score is positive. A longer string, with the first byte
-#   before it, would settle the matter. But the maximum keeps the best string, so it cannot be talked out of a lucky
-#   one. Of all tokens with a score above zero, {glue:text}`shared` are such bytes.
+# The proxy and the characters still disagree in two ways.
+#
+# - **First bytes of other scripts can score above zero.** Nobody can know what follows a first byte. If it is more
+#   often Arabic than the average token, its score is positive. Of all tokens with a score above zero,
+#   {glue:text}`shared` belong to another script.
 # - **Arabic tokens that begin with a space score below zero**, because a space counts as outside. Of the tokens that
 #   hold Arabic, {glue:text}`spaced` are of this kind.
 #
-# Which is right for a token that is part of a character? At a *first* byte both agree: nobody can know what follows,
-# but that byte alone gives the script away. At a *second* byte the text before it has settled the question, for us as
-# well as for the model. So the characters are right, and the share is a guess that ignores the evidence.
-#
 # We therefore count both ways. **In context** means a score above zero, the paper's rule, and the table of claims
-# goes by it. **In the script** means that the token holds an Arabic character or part of one. The fewer characters a
-# vocabulary holds whole, the more the two differ, and ours spells rare scripts in bytes.
+# goes by it. **In the script** means that the token holds an Arabic character or part of one.
 #
 # ```{admonition} A trap: the base rate
 # :class: warning
@@ -253,7 +246,7 @@ def top_tokens(index: int) -> str:
     return shown(token for token, _ in Counter(ids.ravel()[places].tolist()).most_common(4))
 
 
-table(
+plots.table(
     ["feature", "with the proxy", "with its sign", "with the characters", "active on", "mostly"],
     [
         (
@@ -375,7 +368,7 @@ WORDS = {
     "mass_in_context": ("share of the summed activation", "a figure", ".0%"),
     "lift": ("lift", "–", ".0f"),
 }
-table(
+plots.table(
     ["", "the paper", "in context", "in the script"],
     [(name, paper, f"{specific[key]:{f}}", f"{exact[key]:{f}}") for key, (name, paper, f) in WORDS.items()],
 )
@@ -456,7 +449,7 @@ for token, count in Counter(ids[missed & touches].tolist()).most_common(8):
     there = touches & (ids == token)
     of_script = there.sum() / touches.sum()
     rows.append((shown([token]), count, f"{count / there.sum():.0%}", f"{of_script:.1%}"))
-table(["token in the script", "missed", "share of its occurrences", "share of the script's tokens"], rows)
+plots.table(["token in the script", "missed", "share of its occurrences", "share of the script's tokens"], rows)
 
 # %% tags=["remove-cell"]
 chapter.number("missed", int(missed.sum()), ",")
@@ -508,7 +501,7 @@ figure.update_xaxes(dtick=1, range=[-0.2, 4.2])
 figure.update_yaxes(range=[0, 1.03], tickformat=".0%")
 
 # %% tags=["hide-input"]
-table(
+plots.table(
     ["chosen to cover", "feature", "active on", "in context", "in the script", "mostly"],
     [
         (
@@ -587,7 +580,7 @@ listed = ", ".join(f"{name} {median:+.2f}" for name, median in medians.items())
 plots.describe(figure, f"Three overlaid histograms of logit weights. Medians: {listed}.", barmode="overlay", bargap=0)
 
 # %% tags=["hide-input"]
-table(
+plots.table(
     ["", "the twenty tokens with the largest logit weight"],
     [(f"{i + 1} – {i + 10}", shown(top[i : i + 10])) for i in (0, 10)],
 )
@@ -738,7 +731,7 @@ record(
 
 # %% tags=["hide-input"]
 rows = [("–", t) for t in unpinned[:3]] + [(f"{dose:.0%}", t) for dose in (0.5, 1) for t in pinned[dose][:3]]
-table(["pinned to", f"{PREFIX} …"], [(dose, plots.visible(t)) for dose, t in rows])
+plots.table(["pinned to", f"{PREFIX} …"], [(dose, plots.visible(t)) for dose, t in rows])
 
 # %% tags=["hide-input"]
 #| label: fig-dose
@@ -858,7 +851,7 @@ record(
 
 # %% tags=["hide-input"]
 neuron_score = neurons.correlations(np.maximum(score[:n_few], 0))
-table(
+plots.table(
     ["", "the paper", f"here, on {activation.size:,} tokens"],
     [
         (
@@ -962,7 +955,7 @@ verdicts = [
     ),
     ("5 universality", "correlation 0.91", "no second model yet", "not attempted"),
 ]
-table(["claim", "the paper found", "we found", "outcome"], verdicts)
+plots.table(["claim", "the paper found", "we found", "outcome"], verdicts)
 
 # %% [markdown]
 # **How our set-up differs.** The paper counted on 40,960,000 tokens, we on {glue:text}`tokens`. In its text 0.13 % of
