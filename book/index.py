@@ -22,6 +22,9 @@
 # kind of text?* High dots live on one kind. Low dots respond to a mixture.
 
 # %% tags=["hide-input"]
+#| label: fig-map
+#| caption: Every unit of one layer by how often it fires and by how much of its activation falls on one kind of text.
+#|   Switch between neurons and features; point at a dot for the tokens it fires on.
 import numpy as np
 import plotly.graph_objects as go
 
@@ -38,7 +41,6 @@ neurons = neuron_evidence(model, contexts.head(400))
 tokens = token_bytes(model.tokenizer)
 
 
-# %% tags=["hide-input"]
 def main_slice(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     """For each unit: the slice of the text that holds most of its activation, and the share of it that it holds.
 
@@ -87,10 +89,6 @@ def dots(evidence: Evidence, kind: str, least_tokens: int, size: float) -> list[
 popular = np.bincount(main_slice(features)[0], minlength=len(contexts.slice_names))
 shown = [*np.argsort(-popular)[:7].tolist(), -1]
 
-# %% tags=["hide-input"]
-#| label: fig-map
-#| caption: Every unit of one layer by how often it fires and by how much of its activation falls on one kind of text.
-#|   Switch between neurons and features; point at a dot for the tokens it fires on.
 least = 20  # a unit that fired on fewer tokens has no measurable share
 neuron_dots, feature_dots = dots(neurons, "neuron", least, 7), dots(features, "feature", least, 4)
 figure = go.Figure([*feature_dots, *neuron_dots])
@@ -102,15 +100,15 @@ buttons = [
         "args": [{"visible": [show_features] * len(feature_dots) + [show_neurons] * len(neuron_dots)}],
     }
     for label, show_features, show_neurons in (
-        (f"{dictionary.d_sae:,} features", True, False),
-        (f"{dictionary.d_in} neurons", False, True),
+        ("features", True, False),
+        ("neurons", False, True),
     )
 ]
 decades = list(range(-6, 1))
 figure.update_xaxes(
-    title="share of tokens on which it fires", tickvals=decades, ticktext=[f"10<sup>{d}</sup>" for d in decades]
+    title="share of tokens it fires on", tickvals=decades, ticktext=[f"10<sup>{d}</sup>" for d in decades]
 )
-figure.update_yaxes(title="activation on one kind of text", tickformat=".0%", range=[0, 1.03])
+figure.update_yaxes(title="on one kind of text", tickformat=".0%", range=[0, 1.03])
 
 _, feature_share = main_slice(features)
 _, neuron_share = main_slice(neurons)
@@ -126,8 +124,9 @@ plots.describe(
     figure,
     f"Scatter plot with a switch. Of {dictionary.d_sae:,} features the median one has {feature_median:.0%} of its "
     f"activation on a single kind of text; of {dictionary.d_in} neurons the median one has {neuron_median:.0%}.",
-    height=520,
-    updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "y": 1.12, "xanchor": "left"}],
+    height=560,
+    legend={"itemsizing": "constant"},
+    updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "y": 1.1, "xanchor": "left"}],
 )
 
 # %% [markdown]

@@ -81,9 +81,9 @@ def evaluate(options: argparse.Namespace) -> None:
     from .language_model import load_model
     from .runs import evaluate_dictionary, head, held_out
 
+    sae = load_dictionary(options.dictionary, options.device)
     model = load_model(options.model or str(Path(options.dictionary).parent), options.device)
     contexts, _ = held_out(model)
-    sae = load_dictionary(options.dictionary, options.device)
     _print_numbers(evaluate_dictionary(model, sae, head(contexts, options.tokens)))
 
 
