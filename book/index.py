@@ -105,8 +105,12 @@ buttons = [
     )
 ]
 decades = list(range(-6, 1))
+rarest = float(np.log10(least / features.n_tokens))
 figure.update_xaxes(
-    title="share of tokens it fires on", tickvals=decades, ticktext=[f"10<sup>{d}</sup>" for d in decades]
+    title="share of tokens it fires on",
+    range=[rarest - 0.1, 0.05],
+    tickvals=decades,
+    ticktext=[f"10<sup>{d}</sup>" for d in decades],
 )
 figure.update_yaxes(title="on one kind of text", tickformat=".0%", range=[0, 1.03])
 
