@@ -57,8 +57,8 @@ def train(options: argparse.Namespace) -> None:
 
     Run the same command again to continue a stopped run.
     """
+    from .recipe import TrainConfig
     from .runs import train_dictionary
-    from .training import TrainConfig
 
     config = _config(TrainConfig, options.recipe, options.set)
     metrics = train_dictionary(

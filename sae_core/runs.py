@@ -13,8 +13,9 @@ from .corpus import open_corpus
 from .errors import SaeCoreError
 from .language_model import LanguageModel, load_model
 from .metrics import dictionary_metrics, loss_recovered
+from .recipe import TrainConfig
 from .tokens import Contexts, Mixture, load_contexts
-from .training import TrainConfig, train
+from .training import train
 
 
 def training_text(model: LanguageModel) -> Mixture:

@@ -13,17 +13,8 @@ from sae_core.activations import ActivationBuffer
 from sae_core.autoencoder import NAMES, SparseAutoencoder
 from sae_core.errors import SaeCoreError
 from sae_core.objective import loss_step
-from sae_core.training import (
-    TrainConfig,
-    Trainer,
-    april_2024,
-    geometric_median,
-    normalize_decoder,
-    paper,
-    paper_scaled,
-    remove_parallel_gradient,
-    train,
-)
+from sae_core.recipe import TrainConfig, april_2024, paper, paper_scaled
+from sae_core.training import Trainer, geometric_median, normalize_decoder, remove_parallel_gradient, train
 
 D_IN, N_FEATURES = 24, 40
 

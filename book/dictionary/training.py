@@ -46,6 +46,7 @@ from sae_core import activations, bundle, chapter, metrics, objective, plots, re
 from sae_core.autoencoder import SparseAutoencoder, dictionary_metadata, load_dictionary
 from sae_core.corpus import open_corpus
 from sae_core.language_model import load_model, to_tensor
+from sae_core.recipe import TrainConfig, paper_scaled
 from sae_core.runs import held_out, training_text
 from sae_core.tokens import load_contexts
 
@@ -280,7 +281,7 @@ quote(activations.HarvestedChunks.__getitem__, "rows =", "return")
 # Now the rules, each with its line. We make a trainer for the small run below and take it apart before it starts.
 
 # %%
-recipe = training.paper_scaled(
+recipe = paper_scaled(
     steps,
     d_sae=2048,
     batch_size=batch_size,
@@ -543,7 +544,7 @@ chapter.number("encoder-scale", resampling.ENCODER_SCALE, "g")
 # numbers and read the same activations in the same order.
 
 # %%
-def follow(config: training.TrainConfig) -> tuple[training.Trainer, dict[str, np.ndarray], dict, dict]:
+def follow(config: TrainConfig) -> tuple[training.Trainer, dict[str, np.ndarray], dict, dict]:
     """Train; return the trainer, its curves, which features were resampled at which step, and snapshots."""
     trainer = training.Trainer(config, activations.ActivationBuffer(chunks, config.buffer_rows))
     curves, chosen, snapshots = [], {}, {}
@@ -1059,7 +1060,7 @@ for a in (1.0, 2.0, 3.0, 10.0):
 # %%
 def short_run(**patches) -> tuple[float, float]:
     """Median distance of a row's norm from 1 before its reset, over 100 steps, and the mean loss of the last ten."""
-    config = training.paper_scaled(100, d_sae=256, batch_size=256, buffer_rows=buffer_rows // 2, resample_at=())
+    config = paper_scaled(100, d_sae=256, batch_size=256, buffer_rows=buffer_rows // 2, resample_at=())
     strayed, reset = [], training.normalize_decoder
 
     def look_and_reset(sae: SparseAutoencoder) -> None:
