@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import bundle
+from .corpus import write_atomically, write_text_atomically
 from .errors import SaeCoreError
 from .language_model import MLP_OUT
+from .objective import Loss, ghost_loss, mean_squared_norm
+
+ROWS = 512  # examples whose codes are computed at a time on a CPU
 
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
 
@@ -42,7 +47,12 @@ class SparseAutoencoder(nn.Module):
     Source: paper, "Sparse Autoencoder Setup" and appendix "Advice for Training Sparse Autoencoders".
 
     Parameters: W_enc [d_in, d_sae], b_enc [d_sae], W_dec [d_sae, d_in], b_dec [d_in].
+    `variants` holds dictionaries with other codes and losses.
     """
+
+    architecture = "standard"  # its name in SAELens' cfg.json
+    names = NAMES  # its tensors
+    code_units = ("b_enc",)  # those of them, all [d_sae], that are measured in the units of their feature's code
 
     def __init__(self, d_in: int, d_sae: int, tied_bias: bool = True, generator: torch.Generator | None = None):
         super().__init__()
@@ -62,14 +72,22 @@ class SparseAutoencoder(nn.Module):
 
     @property
     def d_sae(self) -> int:
-        return len(self.b_enc)
+        return len(self.W_dec)
 
     def folded_bias(self) -> Tensor:
         """b_enc - b_dec W_enc [d_sae]: (x - b_dec) W_enc + b_enc = x W_enc + folded_bias, with one product less."""
         return self.b_enc - self.b_dec @ self.W_enc if self.tied_bias else self.b_enc
 
+    def check_width(self, x: Tensor) -> None:
+        """Raise SaeCoreError where x is not [..., d_in]."""
+        if x.shape[-1] != self.d_in:
+            raise SaeCoreError(
+                f"a dictionary for width {self.d_in} does not fit width {x.shape[-1]}: it is of another model or module"
+            )
+
     def encode(self, x: Tensor) -> Tensor:
         """Codes [..., d_sae] of activations x [..., d_in]."""
+        self.check_width(x)
         return torch.relu(x @ self.W_enc + self.folded_bias())
 
     @torch.no_grad()
@@ -79,32 +97,39 @@ class SparseAutoencoder(nn.Module):
         A bf16 product decides which codes can be positive, and those are computed in fp32. The only codes that can be
         missed are smaller than the rounding of that product, less than 2^-6 ‖x‖ ‖w‖ in the worst case.
         """
+        self.check_width(x)
         bias = self.folded_bias()
-        _, active = self.preactivations(x, bias, bf16=True)
-        return self.codes_at(x, active, bias)
+        return self.codes_at(x, torch.cat([*self.candidates(x, bias, bf16=True)]), bias)
 
-    def preactivations(self, x: Tensor, bias: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
-        """x W_enc [batch, d_sae], and which entries can be positive once the bias [d_sae] is added (bool, same shape).
+    def candidates(self, x: Tensor, bias: Tensor, bf16: bool) -> Iterator[Tensor]:
+        """Where x W_enc + bias can be positive: flat positions in [batch, d_sae], for one part of the batch at a time.
 
-        In bf16 the comparison leaves room for the typical rounding error of the product: a few times
-        2^-8 ‖x‖ ‖w‖ / √d_in from rounding the factors, 2^-8 |bias| from rounding a result near the threshold. Room for
-        the worst case, √d_in times as much, would let a good part of all codes through.
+        Parts are small (`ROWS`): their preactivations [rows, d_sae] take the same memory again and again, much of it in
+        the processor's cache. Fresh memory for the whole batch costs half as much time as the product itself.
+
+        In bf16 the threshold leaves room for the typical error of a product whose factors were rounded, a few times
+        2^-8 ‖x‖ ‖w‖ / √d_in. Room for the worst case, √d_in times as much, would let a good part of all codes through.
+        Rounding the product and the threshold loses nothing: it never reverses an order.
         """
-        if not bf16:
-            pre = x @ self.W_enc
-            return pre, pre > -bias
-        scale = x.norm(dim=1).max() / math.sqrt(self.d_in)
-        room = 2**-8 * (4 * scale * self.W_enc.norm(dim=0) + bias.abs())
-        pre = x.bfloat16() @ self.W_enc.bfloat16()
-        return pre, pre > -(bias + room)
+        W_enc, threshold, parts = self.W_enc, -bias, x
+        if bf16:
+            scale = x.norm(dim=1).max() / math.sqrt(self.d_in)
+            threshold = (threshold - 4 * 2**-8 * scale * W_enc.norm(dim=0)).bfloat16()
+            W_enc, parts = W_enc.bfloat16(), x.bfloat16()
+        rows = max(1, len(x)) if x.is_cuda else ROWS
+        room = W_enc.new_empty(min(rows, len(x)), self.d_sae)
+        for start, part in zip(range(0, len(x), rows), parts.split(rows), strict=True):
+            above = torch.mm(part, W_enc, out=room[: len(part)]).ge_(threshold)
+            yield _nonzero(above) + start * self.d_sae
 
-    def codes_at(self, x: Tensor, active: Tensor, bias: Tensor) -> Tensor:
-        """The positive codes of x [batch, d_in] among the entries `active`, as a compressed sparse row matrix."""
-        example, feature = active.nonzero(as_tuple=True)
-        places = _csr(example, feature, x.new_zeros(len(feature)), active.shape)
-        values = torch.sparse.sampled_addmm(places, x, self.W_enc).values().add_(bias[feature])
-        positive = values > 0
-        return _csr(example[positive], feature[positive], values[positive], active.shape)
+    def codes_at(self, x: Tensor, places: Tensor, bias: Tensor) -> Tensor:
+        """The positive codes of x [batch, d_in] among flat `places`, in order, as a compressed sparse row matrix."""
+        shape = (len(x), self.d_sae)
+        example, feature = places // self.d_sae, places % self.d_sae
+        entries = _csr(example, feature, x.new_zeros(len(places)), shape)
+        values = torch.sparse.sampled_addmm(entries, x, self.W_enc).values().add_(bias[feature])
+        positive = _nonzero(values > 0)
+        return _csr(example[positive], feature[positive], values[positive], shape)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Reconstruction [..., d_in] from codes [..., d_sae]."""
@@ -114,14 +139,30 @@ class SparseAutoencoder(nn.Module):
         codes = self.encode(x)
         return Output(self.decode(codes), codes)
 
+    def loss(self, x: Tensor, lam: float, dead: Tensor | None = None) -> Loss:
+        """The training loss of x [batch, d_in], differentiable; with ghost gradients where dead features are given.
+
+        Codes are weighted by decoder norms (April 2024). At unit norm this is the paper's loss; their gradients differ
+        along the decoder rows alone, and that part is removed before a step. dead: bool [d_sae].
+        """
+        reconstruction, codes = self(x)
+        error = x - reconstruction
+        squared_error = mean_squared_norm(error)
+        penalty = (codes * self.W_dec.norm(dim=1)).sum(-1).mean()
+        auxiliary = x.new_zeros(()) if dead is None else ghost_loss(self, x, error, dead)
+        return Loss(squared_error + lam * penalty + auxiliary, squared_error, penalty, auxiliary, codes)
+
+    def constrain(self) -> None:
+        """Restore what the definition asks of the parameters and an optimiser's step can break: here, nothing."""
+
     @torch.no_grad()
     def fold_input_scale(self, scale: float) -> None:
         """Turn a dictionary of inputs `scale * x` into the same dictionary of x, in place.
 
-        The model is homogeneous: dividing both biases by the scale divides codes and reconstructions by it, too.
+        The model is homogeneous: dividing its biases by the scale divides codes and reconstructions by it, too.
         """
-        self.b_enc /= scale
-        self.b_dec /= scale
+        for name in (*self.code_units, "b_dec"):
+            getattr(self, name).div_(scale)
 
     @torch.no_grad()
     def fold_decoder_norm(self) -> None:
@@ -129,7 +170,8 @@ class SparseAutoencoder(nn.Module):
         norm = self.W_dec.norm(dim=1).clamp_min(1e-12)
         self.W_dec /= norm[:, None]
         self.W_enc *= norm
-        self.b_enc *= norm
+        for name in self.code_units:
+            getattr(self, name).mul_(norm)
 
 
 def csr(dense: Tensor) -> Tensor:
@@ -139,9 +181,23 @@ def csr(dense: Tensor) -> Tensor:
 
 
 def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A compressed sparse row matrix from entries that are sorted by row."""
+    """A compressed sparse row matrix from entries that are sorted by row. Its indices are int32, the faster kind."""
     starts = nn.functional.pad(torch.bincount(row, minlength=shape[0]).cumsum(0), (1, 0))
-    return torch.sparse_csr_tensor(starts, column, values, shape, check_invariants=False)
+    return torch.sparse_csr_tensor(starts.int(), column.int(), values, shape, check_invariants=False)
+
+
+def _nonzero(flags: Tensor) -> Tensor:
+    """Flat positions of the entries that are not zero, in order: `nonzero`, much faster where they are few.
+
+    flags: contiguous, of any type in which zero is all bits zero (so no -0.0). Eight bytes are looked at at a time.
+    """
+    flat = flags.view(-1)
+    size = 8 // flat.element_size()
+    if flat.numel() % size:
+        return flat.nonzero().squeeze(1)
+    words = flat.view(torch.int64).nonzero().squeeze(1)
+    word, place = flat.view(-1, size)[words].nonzero(as_tuple=True)
+    return words[word] * size + place
 
 
 def save_dictionary(sae: SparseAutoencoder, folder: Path, dtype: torch.dtype = torch.bfloat16, **metadata) -> None:
@@ -149,13 +205,13 @@ def save_dictionary(sae: SparseAutoencoder, folder: Path, dtype: torch.dtype = t
 
     metadata: further keys of cfg.json's `metadata`, such as the model and the module that the dictionary belongs to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: getattr(sae, name).detach().to(dtype).contiguous() for name in NAMES}
-    save_file(tensors, folder / "sae_weights.safetensors")
+    tensors = {name: getattr(sae, name).detach().to(dtype).contiguous() for name in sae.names}
+    write_atomically(folder / "sae_weights.safetensors", lambda file: save_file(tensors, file.name))
     config = {
-        "architecture": "standard",
+        "architecture": sae.architecture,
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
+        **({"k": sae.k} if sae.architecture == "topk" else {}),
         "dtype": str(dtype).removeprefix("torch."),
         "device": "cpu",
         "apply_b_dec_to_input": sae.tied_bias,
@@ -163,16 +219,18 @@ def save_dictionary(sae: SparseAutoencoder, folder: Path, dtype: torch.dtype = t
         "reshape_activations": "none",
         "metadata": {"hook_name": "blocks.0.mlp.hook_post", "module": MLP_OUT, **metadata},
     }
-    (folder / "cfg.json").write_text(json.dumps(config, indent=1) + "\n")
+    write_text_atomically(folder / "cfg.json", json.dumps(config, indent=1) + "\n")
 
 
 def load_dictionary(name: str = "A/1", device: str | torch.device = "cpu") -> SparseAutoencoder:
     """Open a dictionary in fp32.
 
     name: a bundled dictionary (`A/1`), a folder, or `hf:owner/repository/folder` on the Hugging Face hub.
-    Raises SaeCoreError for an unknown name (and lists the known ones), a damaged file, or a file whose tensors do not
-    fit its cfg.json.
+    Raises SaeCoreError for an unknown name (and lists the known ones), a damaged file, an architecture other than
+    standard, topk, gated and jumprelu, or a file whose tensors do not fit its cfg.json.
     """
+    from .variants import Gated, JumpReLU, TopK  # they build on SparseAutoencoder
+
     if name.startswith("hf:"):
         owner, _, path = name.removeprefix("hf:").partition("/")
         repository, _, folder_name = path.partition("/")
@@ -185,15 +243,27 @@ def load_dictionary(name: str = "A/1", device: str | torch.device = "cpu") -> Sp
         d_in, d_sae = config["d_in"], config["d_sae"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise SaeCoreError(f"{folder}: cannot be opened as a dictionary ({error})") from None
-    if config.get("architecture", "standard") != "standard":
-        raise SaeCoreError(f"{folder}: architecture {config['architecture']!r}; only `standard`, ReLU, can be read")
-    shapes = dict(zip(NAMES, [(d_in, d_sae), (d_sae,), (d_sae, d_in), (d_in,)], strict=True))
-    for tensor_name, shape in shapes.items():
+    architecture = str(config.get("architecture", "standard"))
+    kinds = {kind.architecture: kind for kind in (SparseAutoencoder, TopK, Gated, JumpReLU)}
+    if architecture not in kinds:
+        raise SaeCoreError(f"{folder}: architecture {architecture!r} cannot be read; only {', '.join(kinds)}")
+    kind = kinds[architecture]
+    matrices = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    for tensor_name in kind.names:
+        shape = matrices.get(tensor_name, (d_sae,))
         found = tuple(tensors[tensor_name].shape) if tensor_name in tensors else "missing"
         if found != shape:
             raise SaeCoreError(f"{folder}: {tensor_name} is {found}, cfg.json asks for {shape}")
-    sae = SparseAutoencoder(d_in, d_sae, tied_bias=config.get("apply_b_dec_to_input", True))
-    sae.load_state_dict({tensor_name: tensors[tensor_name].float() for tensor_name in NAMES})
+    options = {}
+    if architecture == "topk":
+        options["k"] = k = config.get("k")
+        if not isinstance(k, int) or not 0 < k <= d_sae:
+            raise SaeCoreError(f"{folder}: cfg.json has k = {k}; topk keeps 1 to {d_sae} codes")
+    with torch.device("meta"):  # without weights: drawing random ones takes longer than all the rest
+        sae = kind(d_in, d_sae, config.get("apply_b_dec_to_input", True), **options)
+    sae.to_empty(device="cpu")
+    sae.load_state_dict({tensor_name: tensors[tensor_name].float() for tensor_name in kind.names})
+    sae.constrain()
     return sae.to(device).eval()
 
 

@@ -30,7 +30,10 @@ def logit_weights(model: LanguageModel, directions: Tensor) -> Tensor:
 
 
 def _codes(sae: SparseAutoencoder, feature: int, x: Tensor) -> Tensor:
-    """Activations [...] of one feature on x [..., d_in]."""
+    """Activations [...] of one feature on x [..., d_in]: for a ReLU dictionary without computing the others."""
+    if sae.architecture != "standard":
+        return sae.encode(x)[..., feature]
+    sae.check_width(x)
     bias = sae.b_enc[feature] - (sae.b_dec @ sae.W_enc[:, feature] if sae.tied_bias else 0.0)
     return torch.relu(x @ sae.W_enc[:, feature] + bias)
 

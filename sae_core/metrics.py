@@ -103,7 +103,7 @@ def dictionary_metrics(
         codes = sae.encode_sparse(x)
         statistics.add(x, torch.addmm(sae.b_dec.expand_as(x), codes, sae.W_dec))
         counts += torch.bincount(codes.col_indices(), minlength=sae.d_sae).cpu()
-        l0.append(codes.crow_indices().diff().cpu())
+        l0.append(codes.crow_indices().diff().long().cpu())
     l0 = torch.cat(l0)
     sparsity = Sparsity(len(l0), counts, l0)
     return {**statistics.result(), **sparsity.result()}, sparsity

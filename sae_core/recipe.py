@@ -1,19 +1,32 @@
-"""Recipes for training a dictionary: the paper's, the same scaled to short runs, and the one of April 2024."""
+"""Recipes for training a dictionary: the paper's, the same scaled to short runs, and the one of April 2024.
+
+At the end: recipes as JSON files, which say of a model or a dictionary what differs from a preset or from another file.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
 
 from .errors import SaeCoreError
+
+T = TypeVar("T")
 
 
 @dataclass
 class TrainConfig:
     """A recipe. The defaults are the paper's, where it states a value (facts: appendix "Advice for Training…").
 
-    λ multiplies the L1 norm of one example's codes against its squared error *summed* over d_in (see `objective`).
+    λ multiplies the L1 norm of one example's codes against its squared error *summed* over d_in (see `objective`); of
+    jumprelu the L0 norm; topk and batchtopk have no use for it.
     """
 
+    architecture: str = "standard"  # or topk, batchtopk, gated, jumprelu (see `variants`)
+    k: int | None = None  # codes per example, of topk; on average, of batchtopk
+    ghost_gradients: bool = False  # dead features learn from what the others leave over; of standard
     d_sae: int = 4096  # features
     steps: int = 1_000_000
     batch_size: int = 8192  # activations per step
@@ -25,14 +38,21 @@ class TrainConfig:
     tied_bias: bool = True  # subtract b_dec before the encoder
     unit_norm: bool = True  # keep decoder rows at norm 1; otherwise weigh the L1 norm by the decoder norm
     clip: float | None = None  # largest norm of the gradient
-    resample_at: tuple[int, ...] = (25_000, 50_000, 75_000, 100_000)  # steps
+    resample_at: tuple[int, ...] | None = None  # steps; None is the paper's four, where nothing else revives features
     resample_inputs: int = 819_200
     dead_after: int = 12_500  # steps without firing
-    buffer_rows: int = 1 << 20  # activations in the shuffling buffer
-    bf16: bool = True  # encoder product in bf16
+    buffer_rows: int = 1 << 21  # activations in the shuffling buffer: 2 GiB at 512 neurons
+    bf16: bool = True  # encoder product in bf16; of standard without ghost gradients
     seed: int = 0
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether the gradients of this loss are written out, in `step`; of the others, autograd computes them."""
+        return self.architecture == "standard" and not self.ghost_gradients
+
     def __post_init__(self):
+        if self.resample_at is None:
+            self.resample_at = (25_000, 50_000, 75_000, 100_000) if self.by_hand else ()
         self.resample_at = tuple(self.resample_at)  # JSON brings a list
         positive = ("d_sae", "steps", "batch_size", "lr", "dead_after", "resample_inputs", "buffer_rows")
         for name in positive:
@@ -46,6 +66,26 @@ class TrainConfig:
             raise SaeCoreError(f"train: resample_inputs = {self.resample_inputs} must not exceed {limit}")
         if 2 * self.batch_size > self.buffer_rows:
             raise SaeCoreError(f"train: buffer_rows = {self.buffer_rows} must hold two batches of {self.batch_size}")
+        self._check_architecture()
+
+    def _check_architecture(self) -> None:
+        """Refuse what the architecture cannot be trained with."""
+        name, known = self.architecture, ("standard", "topk", "batchtopk", "gated", "jumprelu")
+        if name not in known:
+            raise SaeCoreError(f"train: no architecture {name!r}: choose among {', '.join(known)}")
+        if "topk" in name and not (isinstance(self.k, int) and 0 < self.k <= self.d_sae):
+            raise SaeCoreError(f"train: {name} needs k, from 1 to d_sae = {self.d_sae}; it is {self.k}")
+        if "topk" not in name and self.k is not None:
+            raise SaeCoreError(f"train: k = {self.k} is for topk and batchtopk, not for {name}")
+        if name != "standard":
+            if self.ghost_gradients:
+                raise SaeCoreError(f"train: ghost_gradients are for standard dictionaries, not for {name}")
+            if self.resample_at:
+                raise SaeCoreError(f"train: {name} does not resample: leave resample_at out, or empty")
+            if not self.unit_norm:
+                raise SaeCoreError(f"train: {name} needs unit_norm")
+        if name == "jumprelu" and not self.normalize:
+            raise SaeCoreError("train: jumprelu needs normalize: its thresholds start in units of normalised inputs")
 
 
 def paper(**changes) -> TrainConfig:
@@ -96,3 +136,45 @@ def april_2024(steps: int = 200_000, **changes) -> TrainConfig:
         "resample_at": (),
     }
     return TrainConfig(**recipe | changes)
+
+
+PRESETS = {"paper": paper, "paper_scaled": paper_scaled, "april_2024": april_2024}
+BUNDLED = Path(__file__).parent / "recipes"
+
+
+def read_recipe(name: str, folder: Path = BUNDLED) -> dict[str, Any]:
+    """The values of a recipe: the name of one in `folder` or of a bundled one ("A-1"), or a JSON file.
+
+    Where a recipe holds `"like": "A-1"`, the values of that one, in the same folder or bundled, stand for all that it
+    leaves out.
+    """
+    named = [path for path in (folder / f"{name}.json", BUNDLED / f"{name}.json") if path.is_file()]
+    path = named[0] if named else Path(name)
+    try:
+        values = json.loads(path.read_text())
+        other = values.pop("like", None)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise SaeCoreError(f"recipe {name}: cannot be read ({error})") from None
+    return read_recipe(other, path.parent) | values if other else values
+
+
+def configuration(kind: type[T], values: Mapping[str, Any]) -> T:
+    """The configuration, a TrainConfig or a PretrainConfig, with these values.
+
+    For a dictionary `"preset": "paper_scaled"` names the function above that fills in what is left out.
+    Raises SaeCoreError for an unknown name or a value that cannot be used.
+    """
+    values, make = dict(values), kind
+    if kind is TrainConfig and "preset" in values:
+        preset = values.pop("preset")
+        if preset not in PRESETS:
+            raise SaeCoreError(f"no preset {preset!r}: choose among {', '.join(PRESETS)}")
+        make = PRESETS[preset]
+    known = [field.name for field in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise SaeCoreError(f"no setting {key!r}: choose among {', '.join(known)}")
+    try:
+        return make(**values)
+    except TypeError as error:
+        raise SaeCoreError(f"a value of the configuration is missing or has the wrong type ({error})") from None

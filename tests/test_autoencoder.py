@@ -68,6 +68,18 @@ def test_encode_sparse_gives_the_same_codes(x, shift, tied_bias):
     assert (sparse.values() > 0).all()
 
 
+@pytest.mark.parametrize("d_sae", [40, 41, 43])
+def test_encode_sparse_takes_any_number_of_examples_and_features(d_sae):
+    # It goes through the batch in parts, and looks for positive entries several at a time.
+    sae = random_sae(d_sae=d_sae)
+    x = torch.randn(2 * ROWS + 13, 12, generator=torch.Generator().manual_seed(2))
+    sparse = sae.encode_sparse(x)
+    torch.testing.assert_close(sparse.to_dense(), sae.encode(x), rtol=1e-5, atol=1e-6)
+    for row in (0, ROWS, 2 * ROWS + 12):
+        start, end = sparse.crow_indices()[row : row + 2].tolist()
+        assert sparse.col_indices()[start:end].tolist() == (sae.encode(x[row]) > 0).nonzero().flatten().tolist()
+
+
 def test_encode_sparse_gives_the_same_codes_where_large_products_meet_large_biases():
     generator = torch.Generator().manual_seed(0)
     x = 1 + 0.3 * torch.randn(200, 256, generator=generator)
@@ -212,7 +224,12 @@ DAMAGES = {
     "config without sizes": (lambda f: (f / "cfg.json").write_text("{}"), "cannot be opened as a dictionary"),
     "other width": (lambda f: edit(f, d_in=13), r"W_enc is \(12, 40\), cfg.json asks for \(13, 40\)"),
     "other number of features": (lambda f: edit(f, d_sae=41), r"W_enc is \(12, 40\), cfg.json asks for \(12, 41\)"),
-    "other architecture": (lambda f: edit(f, architecture="gated"), "architecture 'gated'; only .*standard"),
+    "other architecture": (lambda f: edit(f, architecture="gated"), r"b_gate is missing, cfg.json asks for \(40,\)"),
+    "unknown architecture": (
+        lambda f: edit(f, architecture="matryoshka"),
+        "architecture 'matryoshka' cannot be read; only standard, topk, gated, jumprelu",
+    ),
+    "architecture not a word": (lambda f: edit(f, architecture=[]), "architecture .* cannot be read"),
 }
 
 

@@ -8,6 +8,7 @@ from sae_core.activations import harvest, patched
 from sae_core.autoencoder import SparseAutoencoder
 from sae_core.effects import ablation_effect, logit_weights, sample
 from sae_core.language_model import MLP_OUT, to_tensor, token_losses
+from sae_core.variants import JumpReLU
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,19 @@ def test_samples_are_reproducible_and_the_seed_matters(tiny):
     assert first.shape == (4, 6)
     torch.testing.assert_close(first, sample(tiny, "the river", 4, 6))
     assert not torch.equal(first, sample(tiny, "the river", 4, 6, seed=1))
+
+
+def test_ablation_removes_what_a_variant_calls_active(tiny, ids):
+    """A JumpReLU feature below its threshold is off, though its preactivation is positive."""
+    torch.manual_seed(1)
+    sae = JumpReLU(64, 8)
+    with torch.no_grad():
+        sae.b_enc.fill_(100.0)
+        sae.threshold.fill_(50.0)
+    assert ablation_effect(tiny, sae, 0, ids).any()
+    with torch.no_grad():
+        sae.threshold.fill_(200.0)
+    assert not ablation_effect(tiny, sae, 0, ids).any()
 
 
 def test_cold_samples_are_the_likeliest_tokens(tiny):

@@ -1,19 +1,17 @@
-"""The loss and its hand-written gradients, on the dense and on the sparse path."""
+"""The definition of the losses, and the conventions of λ."""
 
 import itertools
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn import functional
 
-from sae_core import objective
 from sae_core.autoencoder import NAMES, SparseAutoencoder
-from sae_core.objective import loss_per_example, loss_step, paper_lambda
+from sae_core.errors import SaeCoreError
+from sae_core.objective import CONVENTIONS, convert_lambda, loss_per_example
 
 D_IN, D_SAE, BATCH, LAM = 8, 24, 40, 0.7
-DENSE, SPARSE = 0.0, 1.0  # dense_above
 
-every_path = pytest.mark.parametrize("dense_above", [DENSE, SPARSE], ids=["dense", "sparse"])
 every_loss = pytest.mark.parametrize(
     ("tied_bias", "by_decoder_norm"),
     list(itertools.product([True, False], [True, False])),
@@ -38,9 +36,6 @@ def autograd(sae, loss):
     return dict(zip(NAMES, torch.autograd.grad(loss, [getattr(sae, name) for name in NAMES]), strict=True))
 
 
-# --- the loss -------------------------------------------------------------------------------------------------------
-
-
 def test_the_loss_is_the_summed_squared_error_plus_lambda_times_the_sum_of_codes():
     sae, x = make()
     reconstruction, codes = sae(x)
@@ -53,76 +48,6 @@ def test_by_decoder_norm_weighs_each_code_by_the_norm_of_its_decoder_row():
     reconstruction, codes = sae(x)
     expected = ((reconstruction - x) ** 2).sum(1) + LAM * (codes * sae.W_dec.norm(dim=1)).sum(1)
     torch.testing.assert_close(loss_per_example(sae, x, LAM, by_decoder_norm=True), expected)
-
-
-@every_loss
-@every_path
-def test_the_step_reports_the_parts_of_the_mean_loss(dense_above, tied_bias, by_decoder_norm):
-    sae, x = make(tied_bias)
-    step = loss_step(sae, x, LAM, by_decoder_norm, dense_above=dense_above)
-    mean = loss_per_example(sae, x, LAM, by_decoder_norm).mean()
-    torch.testing.assert_close(step.squared_error, ((sae(x).reconstruction - x) ** 2).sum(1).mean())
-    torch.testing.assert_close(step.squared_error + LAM * step.l1, mean)
-
-
-@every_path
-def test_the_step_counts_on_how_many_examples_each_feature_fired(dense_above):
-    sae, x = make()
-    step = loss_step(sae, x, LAM, dense_above=dense_above)
-    assert torch.equal(step.fired, (sae.encode(x) > 0).sum(0))
-
-
-def test_the_papers_lambda_gives_the_gradient_of_an_averaged_squared_error():
-    sae, x = make()
-    reconstruction, codes = sae(x)
-    paper = ((reconstruction - x) ** 2).mean(1) + paper_lambda(LAM, D_IN) * codes.sum(1)
-    expected, gradients = autograd(sae, paper.mean()), loss_step(sae, x, LAM).gradients
-    for name in NAMES:
-        torch.testing.assert_close(gradients[name] / D_IN, expected[name])
-    assert paper_lambda(0.004 * 512, 512) == pytest.approx(0.004)
-
-
-# --- the gradients --------------------------------------------------------------------------------------------------
-
-
-@every_loss
-@every_path
-def test_gradients_equal_autograds(dense_above, tied_bias, by_decoder_norm):
-    sae, x = make(tied_bias)
-    expected = autograd(sae, loss_per_example(sae, x, LAM, by_decoder_norm).mean())
-    gradients = loss_step(sae, x, LAM, by_decoder_norm, dense_above=dense_above).gradients
-    assert set(gradients) == set(NAMES)
-    for name in NAMES:
-        torch.testing.assert_close(gradients[name], expected[name], rtol=1e-10, atol=1e-12)
-
-
-class Stepped(torch.autograd.Function):
-    """The loss of loss_step with its own gradients, so that gradcheck can compare them with finite differences."""
-
-    @staticmethod
-    def forward(context, tied_bias, by_decoder_norm, dense_above, x, *parameters):
-        sae = SparseAutoencoder(D_IN, D_SAE, tied_bias).double()
-        sae.load_state_dict(dict(zip(NAMES, parameters, strict=True)))
-        step = loss_step(sae, x, LAM, by_decoder_norm, dense_above=dense_above)
-        context.save_for_backward(*(step.gradients[name] for name in NAMES))
-        return step.squared_error + LAM * step.l1
-
-    @staticmethod
-    def backward(context, d_loss):
-        return None, None, None, None, *(d_loss * gradient for gradient in context.saved_tensors)
-
-
-@every_loss
-@every_path
-def test_gradients_equal_finite_differences(dense_above, tied_bias, by_decoder_norm):
-    sae, x = make(tied_bias)
-    pre = x @ sae.W_enc + sae.folded_bias()
-    x = x[pre.abs().min(1).values > 1e-3]  # away from the kinks, where there is no derivative
-    assert len(x) > BATCH / 2
-    parameters = [getattr(sae, name).detach().clone().contiguous().requires_grad_() for name in NAMES]
-    assert torch.autograd.gradcheck(
-        lambda *p: Stepped.apply(tied_bias, by_decoder_norm, dense_above, x, *p), parameters, fast_mode=False
-    )
 
 
 @every_loss
@@ -140,88 +65,77 @@ def test_the_definition_of_the_loss_passes_gradcheck(tied_bias, by_decoder_norm)
 class Wrapped(torch.nn.Module):
     """loss_per_example as a module, whose parameters torch.func can replace."""
 
-    def __init__(self, sae, by_decoder_norm):
+    def __init__(self, sae, by_decoder_norm, lam=LAM):
         super().__init__()
-        self.sae, self.by_decoder_norm = sae, by_decoder_norm
+        self.sae, self.by_decoder_norm, self.lam = sae, by_decoder_norm, lam
 
     def forward(self, x):
-        return loss_per_example(self.sae, x, LAM, self.by_decoder_norm)
+        return loss_per_example(self.sae, x, self.lam, self.by_decoder_norm)
 
 
-@every_loss
-@pytest.mark.parametrize("bias", [-4.0, -0.3, 3.0], ids=["few active", "some active", "most active"])
-def test_the_dense_and_the_sparse_path_agree_in_fp32(bias, tied_bias, by_decoder_norm):
-    sae, x = make(tied_bias, torch.float32, d_in=64, d_sae=256, batch=200)
-    with torch.no_grad():
-        sae.b_enc += bias
-    dense, sparse = (loss_step(sae, 3 * x, LAM, by_decoder_norm, dense_above=d) for d in (DENSE, SPARSE))
-    assert torch.equal(dense.fired, sparse.fired)
-    for name in NAMES:
-        difference = (dense.gradients[name] - sparse.gradients[name]).norm() / dense.gradients[name].norm()
-        assert difference < 1e-5, name
+# --- the conventions of λ -------------------------------------------------------------------------------------------
+#
+# The losses as their codes and texts write them: x the inputs, f the codes, r the reconstructions, w the decoder.
+
+WRITTEN = {
+    "paper": lambda x, f, r, w, lam: ((x - r) ** 2).mean(1).mean() + lam * f.sum(1).mean(),
+    "april_2024": lambda x, f, r, w, lam: ((x - r) ** 2).sum(1).mean() + lam * (f @ w.norm(dim=1)).mean(),
+    "neel": lambda x, f, r, w, lam: (r - x).pow(2).sum(-1).mean(0) + lam * f.abs().sum(),
+    "shehper": lambda x, f, r, w, lam: (
+        functional.mse_loss(r, x) + lam * functional.l1_loss(f, torch.zeros_like(f), reduction="sum") / f.shape[0]
+    ),
+    "arena": lambda x, f, r, w, lam: ((r - x).pow(2).mean(-1) + lam * f.abs().sum(-1)).mean(0),
+    "saelens": lambda x, f, r, w, lam: (
+        functional.mse_loss(r, x, reduction="none").sum(-1).mean()
+        + (lam * (f * w.norm(dim=1)).norm(p=1, dim=-1)).mean()
+    ),
+    "dictionary_learning": lambda x, f, r, w, lam: (x - r).pow(2).sum(-1).mean() + lam * f.norm(p=1, dim=-1).mean(),
+}
 
 
-@every_path
-def test_gradients_have_the_memory_order_of_their_parameters(dense_above):
-    # Fused Adam pairs weights, gradients and moments by their place in memory, whatever their strides say.
-    sae, x = make()
-    gradients = loss_step(sae, x, LAM, dense_above=dense_above).gradients
-    for name in NAMES:
-        assert gradients[name].stride() == getattr(sae, name).stride()
+def test_every_convention_is_tested():
+    assert WRITTEN.keys() | {"sae_core"} == CONVENTIONS.keys()
 
 
-@every_path
-def test_a_batch_on_which_nothing_fires_moves_only_the_decoder_bias(dense_above):
-    sae, x = make()
-    with torch.no_grad():
-        sae.b_enc.fill_(-100.0)
-    step = loss_step(sae, x, LAM, dense_above=dense_above)
-    assert not step.fired.any() and not any(step.gradients[name].any() for name in ("W_enc", "b_enc", "W_dec"))
-    torch.testing.assert_close(step.gradients["b_dec"], 2 * (sae.b_dec - x).mean(0))
+@pytest.mark.parametrize("scale", [1.0, 3.0], ids=["same inputs", "scaled inputs"])
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_converted_lambda_gives_the_same_gradient_up_to_one_factor(name, scale):
+    theirs, x = make()
+    codes = theirs.encode(x)
+    written = WRITTEN[name](x, codes, theirs.decode(codes), theirs.W_dec, LAM)
+    expected = autograd(theirs, written)
+
+    # The same dictionary of scaled inputs, as a function of their parameters.
+    values = {key: getattr(theirs, key) * (scale if key in ("b_enc", "b_dec") else 1.0) for key in NAMES}
+    by_decoder_norm = CONVENTIONS[name].weight == "decoder norm"
+    lam = convert_lambda(LAM, name, "sae_core", D_IN, BATCH, scale)
+    ours = Wrapped(SparseAutoencoder(D_IN, D_SAE).double(), by_decoder_norm, lam)
+    loss = torch.func.functional_call(ours, {f"sae.{key}": value for key, value in values.items()}, scale * x).mean()
+    gradients = autograd(theirs, loss)
+
+    factor = (gradients["b_enc"] @ expected["b_enc"]) / expected["b_enc"].square().sum()
+    torch.testing.assert_close(loss, factor * written)
+    for key in NAMES:
+        torch.testing.assert_close(gradients[key], factor * expected[key])
 
 
-# --- the encoder product in bf16 ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("source", CONVENTIONS)
+@pytest.mark.parametrize("target", CONVENTIONS)
+def test_a_conversion_there_and_back_changes_nothing(source, target):
+    there = convert_lambda(LAM, source, target, D_IN, BATCH, scale=3.0)
+    assert convert_lambda(there, target, source, D_IN, BATCH, scale=1 / 3.0) == pytest.approx(LAM)
 
 
-@every_loss
-def test_bf16_changes_nothing_when_the_step_is_sparse(tied_bias, by_decoder_norm):
-    sae, x = make(tied_bias, batch=2000)
-    naive = (x.bfloat16() @ sae.W_enc.bfloat16()).double() + sae.folded_bias() > 0
-    assert (naive != (sae.encode(x) > 0)).any()  # otherwise this batch shows nothing
-    exact, rounded = (loss_step(sae, x, LAM, by_decoder_norm, bf16, dense_above=SPARSE) for bf16 in (False, True))
-    assert torch.equal(exact.fired, rounded.fired)
-    torch.testing.assert_close(rounded.squared_error, exact.squared_error, rtol=1e-12, atol=0)
-    for name in NAMES:
-        torch.testing.assert_close(rounded.gradients[name], exact.gradients[name], rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize(
+    ("lam", "source", "d_in", "batch_size", "ours"),
+    [(0.004, "paper", 512, None, 2.048), (3e-4, "neel", 2048, 4096, 1.2288), (1e-3, "shehper", 512, None, 0.512)],
+)
+def test_the_values_that_the_sources_used_become_comparable(lam, source, d_in, batch_size, ours):
+    assert convert_lambda(lam, source, "sae_core", d_in, batch_size) == pytest.approx(ours)
 
 
-def test_bf16_gradients_stay_close_when_the_step_is_dense():
-    sae, x = make(dtype=torch.float32, d_in=64, d_sae=256, batch=200)
-    exact, rounded = (loss_step(sae, x, LAM, bf16=bf16, dense_above=DENSE) for bf16 in (False, True))
-    for name in NAMES:
-        difference = (exact.gradients[name] - rounded.gradients[name]).norm() / exact.gradients[name].norm()
-        assert 0 < difference < 0.02, name
-
-
-# --- the work -------------------------------------------------------------------------------------------------------
-
-
-def matrix_products(sae, x, dense_above):
-    """Floating-point operations of a step, in units of one product [batch, d_in] x [d_in, d_sae]."""
-    with FlopCounterMode(display=False) as counter:
-        loss_step(sae, x, LAM, dense_above=dense_above)
-    return counter.get_total_flops() / (2 * len(x) * sae.d_in * sae.d_sae)
-
-
-def test_a_dense_step_takes_five_matrix_products():
-    sae, x = make(dtype=torch.float32, d_in=32, d_sae=128, batch=256)
-    assert 4.95 <= matrix_products(sae, x, DENSE) <= 5.05
-
-
-@pytest.mark.parametrize(("limit", "path"), [(0.9, "_sparse"), (0.1, "_dense")])
-def test_the_measured_share_of_active_codes_decides_the_path(limit, path, monkeypatch):
-    sae, x = make()  # a third of the codes are active
-    for name in ("_dense", "_sparse"):
-        if name != path:
-            monkeypatch.setattr(objective, name, lambda *_: pytest.fail("the wrong path"))
-    loss_step(sae, x, LAM, dense_above=limit)
+def test_a_conversion_that_cannot_be_made_is_refused():
+    with pytest.raises(SaeCoreError, match="no convention 'sparsify': choose among sae_core, paper"):
+        convert_lambda(1.0, "sae_core", "sparsify", 512)
+    with pytest.raises(SaeCoreError, match="neel sums the L1 norm over the batch: give batch_size"):
+        convert_lambda(1.0, "neel", "paper", 512)

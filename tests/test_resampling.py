@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sae_core.autoencoder import NAMES, SparseAutoencoder
-from sae_core.objective import loss_step
 from sae_core.resampling import resample
+from sae_core.step import loss_step
 
 D_IN, D_SAE = 6, 20
 DEAD = torch.arange(D_SAE) % 3 == 0
