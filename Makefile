@@ -14,7 +14,7 @@ export SAE_CORE_CORPUS := $(abspath ../shared/corpus)
 endif
 endif
 
-.PHONY: book test lint pretrain claims clean
+.PHONY: book test lint pretrain bench claims clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -25,11 +25,18 @@ test: lint
 lint: $(READY)
 	$(BIN)/ruff check .
 
-# Trains model A and dictionary A/1 by the bundled recipes into runs/; again after a stop, it continues. With
-# SAE_CORE_HOME=runs the book, and everything else, uses them in place of the bundled ones.
+# Prints what the bundled models and dictionaries take on this machine, then makes them by their recipes into runs/;
+# again after a stop, it continues. ARTEFACTS="A A/1" makes only those. With SAE_CORE_HOME=runs the book, and everything
+# else, uses them in place of the bundled ones.
 pretrain: $(READY)
-	$(BIN)/sae-core pretrain --recipe A --out runs/A --device $(DEVICE)
-	SAE_CORE_HOME=runs $(BIN)/sae-core train --model A --recipe A-1 --out runs/A/1 --device $(DEVICE)
+	$(BIN)/sae-core release $(ARTEFACTS) --home runs --device $(DEVICE)
+
+# Measures sae_core beside SAELens, dictionary_learning and sparsify, each in an environment below benchmarks/.venvs, and
+# writes benchmarks/results/*.json for the book's page. Takes hours; again after a stop, it continues. ONLY=step measures
+# one thing, ROUNDS=10 and THREADS=4 as they say, QUICK=1 sees in minutes that everything runs.
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(THREADS),--threads $(THREADS)) $(if $(QUICK),--quick)
 
 # Writes what the book's chapters measure on mini-pile into claims.yml.
 claims: book

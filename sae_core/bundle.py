@@ -21,13 +21,17 @@ CHECKSUMS = "SHA256SUMS"
 def roots() -> list[Path]:
     """The folders that are searched for weights, in order."""
     own = os.environ.get("SAE_CORE_HOME")
+    if own and not Path(own).is_dir():
+        raise SaeCoreError(f"SAE_CORE_HOME = {own}: no such folder")
     return [Path(own), PACKAGED] if own else [PACKAGED]
 
 
-def available(config_name: str) -> list[str]:
-    """Names of what is there: models for "config.json", dictionaries for "cfg.json"."""
-    found = {str(path.parent.relative_to(root)) for root in roots() for path in root.rglob(config_name)}
-    return sorted(found)
+def available(config_name: str) -> dict[str, Path]:
+    """What is there, the folder of each by its name: models for "config.json", dictionaries for "cfg.json"."""
+    found = {}
+    for root in reversed(roots()):  # what is found first counts
+        found |= {path.parent.relative_to(root).as_posix(): path.parent for path in root.rglob(config_name)}
+    return dict(sorted(found.items()))
 
 
 def find(name: str, config_name: str) -> Path:
@@ -72,9 +76,9 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def write_checksums(root: Path = PACKAGED) -> None:
-    """Record the SHA-256 of every weight and tokeniser file under `root`."""
-    files = sorted(path for pattern in ("*.safetensors", "*.json") for path in root.rglob(pattern))
-    lines = [f"{sha256(path)}  {path.relative_to(root)}\n" for path in files]
+    """Record the SHA-256 of every weight, configuration and tokeniser file in the folders under `root`."""
+    files = sorted(path for pattern in ("*.safetensors", "*.json") for path in root.glob(f"*/**/{pattern}"))
+    lines = [f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
     (root / CHECKSUMS).write_text("".join(lines))
 
 

@@ -5,33 +5,80 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
+import subprocess
 from pathlib import Path
 
 import torch
 
-from .objective import paper_lambda
+from .corpus import write_text_atomically
+from .objective import convert_lambda
 from .tokens import Mixture
 
-LICENCE = """\
-Weights: MIT. The text behind them is openly licensed; the mini-pile's MANIFEST.json lists every source with its
-licence, about half of it copyleft or by attribution. The text itself is not part of this repository."""
 
-
-def provenance(device: str) -> dict[str, str | int]:
-    """Where a run took place, as far as its result may depend on it."""
+def provenance(device: str = "cpu") -> dict[str, str | int]:
+    """Where a run took place, as far as its result or its speed may depend on it: nothing that names computer or user."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     return {
-        "device": torch.cuda.get_device_name(device) if "cuda" in device else "cpu",
+        "commit": commit(),
+        "device": torch.cuda.get_device_name(device) if "cuda" in device else processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
+        "memory": f"{memory / 2**30:.0f} GiB" if memory else "unknown",
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def processor() -> str:
+    """The model of the CPU."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def commit(folder: Path = Path(__file__).parent) -> str:
+    """The git commit of the package's code, with "+changes" where code or recipes differ from it; else "unknown"."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10).strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "cards.py")  # the package itself is in git, not just the folder around it
+        changes = git("status", "--porcelain", "--", ":(glob)*.py", "recipes")
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
 
 
 def write_model_card(folder: Path) -> None:
     """README.md of a language model, from its training.json."""
     run = json.loads((folder / "training.json").read_text())
     recipe, metrics = run["recipe"], run["metrics"]
+    if "shuffled" in recipe:
+        what = f"""\
+The control for model {recipe["shuffled"]}: the same network with the entries of every weight matrix shuffled, as in *Towards
+Monosemanticity*. Each matrix keeps the distribution of its weights and loses all structure; vectors stay. What a
+dictionary finds here, it does not owe to training."""
+        rows = {"text": f"that of model {recipe['shuffled']}, for measuring only: {_text(recipe['text'])}"}
+        limits = "It predicts nothing."
+    else:
+        what = """\
+A one-layer ReLU transformer (GPT-2 architecture, residual width 128, 512 neurons) after the one of *Towards
+Monosemanticity*. It is small on purpose and knows little: it exists to be taken apart."""
+        rows = {
+            "text": _text(recipe["text"]),
+            "tokens": f"{run['tokens']:,} in {run['steps']:,} steps of {recipe['batch_tokens']:,} ({recipe['passes']:g} × the text)",
+            "vocabulary, context": f"{recipe['vocab_size']:,} tokens of a byte-level BPE, {recipe['n_ctx']} positions",
+            "optimiser": f"AdamW (0.9, 0.98), peak learning rate {recipe['lr']:g}, weight decay {recipe['weight_decay']:g}, cosine to zero, gradient norm at most 1, bf16 autocast",
+        }
+        limits = """\
+Trained on a small text for a short time. Documents of one book can fall on both sides of the split, so the validation
+loss says nothing about memorisation. Not for any use in which its text matters."""
+    rows |= {"seed": recipe["seed"]} | _machine(run)
     card = f"""\
 ---
 license: mit
@@ -39,34 +86,24 @@ library_name: transformers
 ---
 # Language model {folder.name}
 
-A one-layer ReLU transformer (GPT-2 architecture, residual width 128, 512 neurons) after the one of *Towards
-Monosemanticity*. It is small on purpose and knows little: it exists to be taken apart.
+{what}
 
-| | |
-|---|---|
-| text | {_mixture(recipe["text"])} |
-| tokens | {run["tokens"]:,} in {run["steps"]:,} steps of {recipe["batch_tokens"]:,} ({recipe["passes"]:g} pass over the text) |
-| vocabulary, context | {recipe["vocab_size"]:,} tokens of a byte-level BPE, {recipe["n_ctx"]} positions |
-| optimiser | AdamW (0.9, 0.98), peak learning rate {recipe["lr"]:g}, cosine to zero, gradient norm at most 1, bf16 autocast |
-| seed | {recipe["seed"]} |
-| wall time | {run["seconds"] / 60:.0f} minutes |
-{_provenance(run)}
+{_table("training", rows)}
 ## Metrics
 
 Cross-entropy in nats per token on {metrics["validation_tokens"]:,} tokens of the validation split (5 % of the documents,
 chosen by a hash of their text and never trained on).
 
-{_table(metrics, ("validation_loss", "unigram_loss", "bigram_loss", "loss_without_mlp"))}
+{_table("metric", metrics)}
 ## Limits
 
-Trained on a small text for a short time. Documents of one book can fall on both sides of the split, so the validation
-loss says nothing about memorisation. Not for any use in which its text matters.
+{limits}
 
 ## Licence
 
-{LICENCE}
+{_licence(folder, "MANIFEST.json")}
 """
-    (folder / "README.md").write_text(card)
+    write_text_atomically(folder / "README.md", card)
 
 
 def write_dictionary_card(folder: Path) -> None:
@@ -74,10 +111,18 @@ def write_dictionary_card(folder: Path) -> None:
     config = json.loads((folder / "cfg.json").read_text())
     run = config["metadata"]
     recipe, metrics = run["recipe"], run["metrics"]
-    lam = recipe["lam"]
-    inputs = "inputs scaled to mean ‖x‖² = d_in" if recipe["normalize"] else "raw inputs"
-    resampling = ", ".join(f"{step:,}" for step in recipe["resample_at"]) or "none"
     repeated = run["activations"] / run["distinct_activations"]
+    standard = config["architecture"] == "standard"
+    lambdas = _lambdas(recipe["lam"], run["input_scale"], config["d_in"])
+    rows = {
+        "text": _text(run["text"]),
+        "activations": f"{run['activations']:,} in {recipe['steps']:,} steps of {recipe['batch_size']:,}; each used {repeated:.2g} times",
+        **(lambdas if standard else {"λ": f"{recipe['lam']:g}; k: {recipe['k']}; see sae_core.variants"}),
+        "λ warm-up": f"{recipe['lam_warmup']:,} steps",
+        "optimiser": f"Adam (0.9, 0.999), learning rate {recipe['lr']:g}, linear to zero over the last {recipe['lr_decay']:,} steps",
+        "resampling": f"at steps {_steps(recipe['resample_at'])}; dead after {recipe['dead_after']:,} silent steps",
+        "seed": recipe["seed"],
+    }
     card = f"""\
 ---
 license: mit
@@ -86,25 +131,18 @@ library_name: saelens
 # Dictionary {folder.parent.name}/{folder.name}
 
 {config["d_sae"]:,} features for the {config["d_in"]} MLP neurons of language model {run["model"]}
-(`{run["hook_name"]}`), in SAELens' layout. On raw activations
+(`{run["hook_name"]}`), in SAELens' layout, architecture {config["architecture"]}. On raw activations
 
-    f = relu((x - b_dec) W_enc + b_enc)        x̂ = f W_dec + b_dec
+    f = {"relu" if standard else config["architecture"]}({"(x - b_dec)" if config["apply_b_dec_to_input"] else "x"} W_enc + b_enc)        x̂ = f W_dec + b_dec
 
-| | |
-|---|---|
-| activations | {run["activations"]:,} in {recipe["steps"]:,} steps of {recipe["batch_size"]:,}; each used {repeated:.2g} times |
-| text | {_mixture(run["text"])} |
-| λ | {lam:g} on the squared error summed over neurons, {inputs}; {paper_lambda(lam, config["d_in"]):.2g} where the error is averaged, as in the paper |
-| λ warm-up | {recipe["lam_warmup"]:,} steps |
-| optimiser | Adam (0.9, 0.999), learning rate {recipe["lr"]:g}, linear to zero over the last {recipe["lr_decay"]:,} steps |
-| resampling | at steps {resampling}; dead after {recipe["dead_after"]:,} silent steps |
-| seed | {recipe["seed"]} |
-{_provenance(run)}
+{_table("training", rows | _machine(run))}
+The whole configuration is `metadata.recipe` in cfg.json.
+
 ## Metrics
 
 On {metrics["tokens"]:,} validation tokens, measured on the stored bf16 weights.
 
-{_table(metrics, tuple(metrics))}
+{_table("metric", metrics)}
 ## Limits
 
 Dead and ultralow features are counted on these tokens only: a feature rarer than one in {metrics["tokens"]:,} cannot be
@@ -112,12 +150,51 @@ told from a dead one. The L1 penalty shrinks activations (see norm_ratio).
 
 ## Licence
 
-{LICENCE}
+{_licence(folder, "../MANIFEST.json")}
 """
-    (folder / "README.md").write_text(card)
+    write_text_atomically(folder / "README.md", card)
 
 
-def _mixture(mixture: Mixture) -> str:
+def summary(folder: Path) -> str:
+    """The records of a model's or a dictionary's folder in one line; says so where the run has not ended."""
+    dictionary = (folder / "cfg.json").exists()
+    path = folder / ("cfg.json" if dictionary else "training.json")
+    run = json.loads(path.read_text()) if path.exists() else {}
+    metrics = (run.get("metadata", {}) if dictionary else run).get("metrics")
+    if not metrics:
+        return "no metrics recorded"
+    if dictionary:
+        return (
+            f"{run['d_sae']:,} features, mean L0 {metrics['l0_mean']:.1f}, {metrics['loss_recovered']:.1%} of the loss "
+            f"recovered, {metrics['dead'] + metrics['ultralow']:,} dead or ultralow"
+        )
+    return f"validation loss {metrics['validation_loss']:.3f} nats, bigram model {metrics['bigram_loss']:.3f}"
+
+
+def _licence(folder: Path, manifest: str) -> str:
+    """manifest: where the list of the text's sources is, from `folder`, if it is there."""
+    weights = "Weights: MIT. The text behind them is not part of this repository"
+    if not (folder / manifest).exists():
+        return f"{weights}."
+    return f"{weights}; about half of it is copyleft or by attribution.\n[MANIFEST.json]({manifest}) lists every source with its licence."
+
+
+def _lambdas(lam: float, scale: float, d_in: int) -> dict[str, str]:
+    """λ of a run on inputs multiplied by `scale`: in our convention, the same for raw inputs, and in the paper's."""
+    raw = convert_lambda(lam, "sae_core", "sae_core", d_in, scale=1 / scale)
+    paper = convert_lambda(raw, "sae_core", "paper", d_in)
+    return {
+        "λ": f"{lam:g} on the squared error summed over neurons, inputs multiplied by {scale:.4g}",
+        "λ, raw inputs": f"{raw:.3g} on the squared error summed over neurons",
+        "λ, as in the paper": f"{paper:.2g} on the squared error averaged over neurons, raw inputs",
+    }
+
+
+def _steps(steps: list[int]) -> str:
+    return ", ".join(f"{step:,}" for step in steps) or "none"
+
+
+def _text(mixture: Mixture) -> str:
     parts = []
     for name, weights in mixture:
         shares = ", ".join(f"{slice_name} {share:g}" for slice_name, share in (weights or {}).items())
@@ -125,11 +202,14 @@ def _mixture(mixture: Mixture) -> str:
     return "; ".join(parts) + " (share of each slice's documents)"
 
 
-def _provenance(run: dict) -> str:
-    return "".join(f"| {name} | {value} |\n" for name, value in run.get("provenance", {}).items())
+def _machine(run: dict) -> dict[str, str | int]:
+    return {"wall time": f"{run['seconds'] / 60:.0f} minutes"} | run["provenance"]
 
 
-def _table(metrics: dict[str, float], names: tuple[str, ...]) -> str:
-    formats = {float: ",.4f", int: ","}
-    rows = [f"| {name} | {metrics[name]:{formats[type(metrics[name])]}} |" for name in names]
-    return "\n".join(["| metric | value |", "|---|---|", *rows]) + "\n"
+def _table(title: str, rows: dict[str, str | int | float]) -> str:
+    lines = [f"| {name} | {_value(value)} |" for name, value in rows.items()]
+    return "\n".join([f"| {title} | |", "|---|---|", *lines]) + "\n"
+
+
+def _value(value: str | int | float) -> str:
+    return value if isinstance(value, str) else f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"

@@ -1,30 +1,33 @@
-"""The command line: `sae-core pretrain`, `train`, `evaluate`, `text`, `models`."""
+"""The command line: `sae-core pretrain`, `harvest`, `train`, `evaluate`, `text`, `models`, `release`, `publish`."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import bundle
 from .errors import SaeCoreError
+from .interruption import Stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Run one command; returns the exit status: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     parser = argparse.ArgumentParser(
         prog="sae-core", description="Train a one-layer language model, take it apart with sparse dictionaries."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for function in (pretrain, train, evaluate, text, models):
+    for function in (pretrain, harvest, train, evaluate, text, models, release, publish):
         summary = function.__doc__.splitlines()[0]
         command = commands.add_parser(function.__name__, help=summary, description=function.__doc__)
         _ARGUMENTS[function.__name__](command)
         command.set_defaults(function=function)
     options = parser.parse_args(arguments)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         options.function(options)
         return 0
@@ -34,9 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"sae-core: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nsae-core: stopped; run the same command again to continue from the last checkpoint", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        if not (message := str(stop)):
+            goes_on = options.function in (pretrain, harvest, train, release)
+            message = "stopped" + "; run the same command again to continue from the last checkpoint" * goes_on
+        print(f"\nsae-core: {message}", file=sys.stderr)
+        return 128 + getattr(stop, "number", signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, _) -> None:
+    raise Stopped(number, "")
 
 
 def pretrain(options: argparse.Namespace) -> None:
@@ -52,27 +64,45 @@ def pretrain(options: argparse.Namespace) -> None:
     _print_numbers(model.recipe["metrics"])
 
 
+def harvest(options: argparse.Namespace) -> None:
+    """Write a model's activations to disk, for `train --activations`.
+
+    Run the same command again to continue a stopped run, and to check all shards: a damaged one is written again.
+    """
+    from .runs import cache_activations
+
+    arguments = {name: getattr(options, name) for name in ("model", "out", "text", "max_tokens", "tokens", "seed")}
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in arguments.items() if value]
+    command = shlex.join(["sae-core", "harvest", *given])
+    cache = cache_activations(model_name=arguments.pop("model"), device=options.device, command=command, **arguments)
+    _print_numbers({"activations": len(cache) * cache.rows, "shards": len(cache.manifest["shards"])})
+
+
 def train(options: argparse.Namespace) -> None:
     """Train a dictionary on a model's activations.
 
-    Run the same command again to continue a stopped run.
+    Run the same command again to continue a stopped run. For several processes: torchrun -m sae_core.cli train ...
     """
+    from .parallel import processes
     from .recipe import TrainConfig
     from .runs import train_dictionary
 
-    config = _config(TrainConfig, options.recipe, options.set)
-    metrics = train_dictionary(
-        options.model,
-        config,
-        options.out,
-        device=options.device,
-        text=options.text,
-        repeat=options.repeat,
-        checkpoint_every=options.checkpoint_every,
-        tensorboard=options.tensorboard,
-        wandb=options.wandb,
-    )
-    _print_numbers(metrics)
+    with processes(options.device) as device:
+        config = _config(TrainConfig, options.recipe, options.set)
+        metrics = train_dictionary(
+            options.model,
+            config,
+            options.out,
+            device=device,
+            text=options.text,
+            activations=options.activations,
+            max_tokens=options.max_tokens,
+            repeat=options.repeat,
+            checkpoint_every=options.checkpoint_every,
+            tensorboard=options.tensorboard,
+            wandb=options.wandb,
+        )
+        _print_numbers(metrics)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -103,10 +133,44 @@ def text(options: argparse.Namespace) -> None:
 
 
 def models(options: argparse.Namespace) -> None:
-    """List the bundled models and dictionaries."""
-    for kind, config_name in (("model", "config.json"), ("dictionary", "cfg.json")):
-        for name in bundle.available(config_name):
-            print(f"{name:12} {kind}")
+    """List the bundled models and dictionaries, their sizes and how good they are."""
+    from .cards import summary
+
+    for config_name in ("config.json", "cfg.json"):
+        for name, folder in bundle.available(config_name).items():
+            size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+            own = "" if folder.is_relative_to(bundle.PACKAGED) else f"  ({folder})"
+            print(f"{name:10} {size / 1e6:6.1f} MB  {summary(folder)}{own}")
+
+
+def release(options: argparse.Namespace) -> None:
+    """Make the bundled models and dictionaries again, from their recipes.
+
+    Prints what there is to do and how long it takes on this machine, then does it. Run the same command again to
+    continue a stopped run; what is finished is skipped. With SAE_CORE_HOME=runs everything then uses the result.
+    """
+    from .cards import summary
+    from .release import artefacts, finished, make, plan
+
+    wanted = artefacts(options.names, options.recipes)
+    for line in plan(wanted, options.home, options.device):
+        print(line, flush=True)
+    for artefact in wanted:
+        if not options.plan and not finished(artefact, options.home):
+            print(f"== {artefact.name}", flush=True)
+            make(artefact, options.home, options.device)
+            print(summary(options.home / artefact.name), flush=True)
+
+
+def publish(options: argparse.Namespace) -> None:
+    """Copy what `release` has finished into the package.
+
+    Refused where a metric gets worse, where a dictionary does not belong to its model, and above 80 MB.
+    """
+    from .release import publish as run
+
+    size = run(options.home, options.to, options.recipes, options.force)
+    print(f"{options.to}: {size / 1e6:.1f} MB")
 
 
 def _pretrain_arguments(command: argparse.ArgumentParser) -> None:
@@ -114,10 +178,26 @@ def _pretrain_arguments(command: argparse.ArgumentParser) -> None:
     _run_arguments(command)
 
 
-def _train_arguments(command: argparse.ArgumentParser) -> None:
+def _harvest_arguments(command: argparse.ArgumentParser) -> None:
+    _source_arguments(command)
+    command.add_argument("--tokens", type=int, metavar="N", help="activations to write (default: all of the text)")
+    command.add_argument("--seed", type=int, default=0, help="of their order, and of the runs to come (default: 0)")
+    command.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+
+
+def _source_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--model", default="A", help="bundled model, folder, or hf:owner/name (default: A)")
+    command.add_argument("--max-tokens", type=int, metavar="N", help="read no more of the text; hf: needs it")
+    source = command.add_mutually_exclusive_group()
+    source.add_argument("--text", default="", help="corpus in place of the model's own training text, say pocket")
+    return source
+
+
+def _train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--recipe", metavar="FILE", help="JSON file, or the name of a bundled one: A-1")
-    command.add_argument("--text", default="", help="corpus in place of the model's own training text, say pocket")
+    source = _source_arguments(command)
+    source.add_argument("--activations", default="", metavar="FOLDER", help="folder or URL that harvest has written")
     command.add_argument("--repeat", action="store_true", help="start over at the end of the text instead of failing")
     command.add_argument("--tensorboard", action="store_true", help="log to TensorBoard as well")
     command.add_argument("--wandb", action="store_true", help="log to Weights & Biases as well")
@@ -143,25 +223,43 @@ def _text_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--split", default="all", choices=("all", "train", "validation"))
 
 
+def _release_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("names", nargs="*", metavar="NAME", help="A, A/1, ... and what they need (default: all)")
+    command.add_argument("--plan", action="store_true", help="print what there is to do, and do nothing")
+    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    _set_arguments(command)
+
+
+def _publish_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--to", type=Path, default=bundle.PACKAGED, help="(default: the package's own folder)")
+    command.add_argument("--force", action="store_true", help="publish even where a metric gets worse")
+    _set_arguments(command)
+
+
+def _set_arguments(command: argparse.ArgumentParser) -> None:
+    from .recipe import BUNDLED
+
+    command.add_argument("--home", type=Path, default=Path("runs"), help="folder that work goes on in (default: runs)")
+    command.add_argument("--recipes", type=Path, default=BUNDLED, help="folder of recipes (default: the bundled ones)")
+
+
 _ARGUMENTS = {
     "pretrain": _pretrain_arguments,
+    "harvest": _harvest_arguments,
     "train": _train_arguments,
     "evaluate": _evaluate_arguments,
     "text": _text_arguments,
     "models": lambda command: None,
+    "release": _release_arguments,
+    "publish": _publish_arguments,
 }
 
 
 def _config(kind: type, recipe: str | None, changes: Sequence[str]):
     """A configuration from a recipe file (or a bundled recipe's name) and KEY=VALUE changes, JSON or plain words."""
-    values = {}
-    if recipe:
-        bundled = Path(__file__).parent / "recipes" / f"{recipe}.json"
-        path = bundled if bundled.exists() else Path(recipe)
-        try:
-            values = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise SaeCoreError(f"recipe {recipe}: cannot be read ({error})") from None
+    from .recipe import configuration, read_recipe
+
+    values = read_recipe(recipe) if recipe else {}
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
@@ -170,14 +268,7 @@ def _config(kind: type, recipe: str | None, changes: Sequence[str]):
             values[key] = json.loads(value)
         except ValueError:
             values[key] = value
-    known = {field.name: field.default for field in dataclasses.fields(kind)}
-    for key in values:
-        if key not in known:
-            raise SaeCoreError(f"no setting {key!r}: choose among {', '.join(known)}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise SaeCoreError(f"a value of the configuration has the wrong type ({error})") from None
+    return configuration(kind, values)
 
 
 def _print_numbers(numbers: dict[str, float]) -> None:

@@ -22,9 +22,12 @@ import json
 import lzma
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from safetensors import SafetensorError
 
 from .errors import SaeCoreError
 
@@ -63,6 +66,7 @@ class Corpus:
     description: str
     identity: str
     read: Callable[[], Iterator[Document]]
+    manifest: Path | None = None  # the file that lists its sources and their licences, where there is one
 
     def documents(self, split: str = "all", weights: Mapping[str, float] | None = None) -> Iterator[Document]:
         """The documents of a split, in a fixed order.
@@ -129,17 +133,28 @@ def _pocket() -> Corpus:
 
 
 def write_atomically(path: Path, write: Callable) -> None:
-    """Call write(file) on a temporary neighbour of `path` and rename it, so that a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Call write(file) on a temporary neighbour of `path` and rename it, so that a reader never sees half a file.
+
+    Raises SaeCoreError where the disk does not take the file, with what was there before untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise SaeCoreError(f"{path}: cannot be written ({error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """`write_atomically` for a text."""
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 # --- folders --------------------------------------------------------------------------------------------------------
@@ -181,7 +196,7 @@ def _manifest_folder(folder: Path, manifest: Path) -> Corpus:
 
     # The folder's own name says nothing to a reader; the form of the folder does.
     description = f"mini-pile, an openly licensed stand-in for the Pile in {len(slices)} slices"
-    return Corpus("mini-pile", description, identity, read)
+    return Corpus("mini-pile", description, identity, read, manifest)
 
 
 def _parse_lines(file: Iterable[bytes], path: Path, slice_name: str | None) -> Iterator[Document]:

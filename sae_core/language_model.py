@@ -9,14 +9,17 @@ or the vocabulary; ours are 4, 256 and a byte-level BPE. On disk it is a Hugging
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from . import bundle
@@ -96,22 +99,28 @@ def save_model(model: LanguageModel, folder: Path, dtype: torch.dtype = torch.bf
     """Write a Hugging Face folder that transformers' Auto classes and TransformerLens open without our code."""
     from transformers import PreTrainedTokenizerFast
 
-    folder.mkdir(parents=True, exist_ok=True)
     copy = type(model.network)(model.network.config).to(dtype)
     copy.load_state_dict(model.network.state_dict())
-    copy.save_pretrained(folder)
     wrapper = PreTrainedTokenizerFast(
         tokenizer_object=model.tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, unk_token=END_OF_TEXT
     )
-    wrapper.save_pretrained(folder)
+    try:  # each file is whole before it gets its name; config.json, by which a model is found, comes last
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as whole:
+            copy.save_pretrained(whole)
+            wrapper.save_pretrained(whole)
+            for path in sorted(Path(whole).iterdir(), key=lambda path: path.name == "config.json"):
+                os.replace(path, folder / path.name)
+    except (OSError, SafetensorError) as error:
+        raise SaeCoreError(f"{folder / 'model.safetensors'}: cannot be written ({error})") from None
 
 
 def load_model(name: str = "A", device: str | torch.device = "cpu") -> LanguageModel:
     """Open a language model in fp32, ready for evaluation.
 
     name: a bundled model (`A`), a folder, or `hf:owner/name` on the Hugging Face hub.
-    Raises SaeCoreError for an unknown name (and lists the known ones), a damaged file, or an architecture other than
-    GPT-2's with one block.
+    Raises SaeCoreError for an unknown name (and lists the known ones), a damaged file, an architecture other than
+    GPT-2's with one block, or a tokeniser whose token 0 is not <|endoftext|>, with which every context begins.
     """
     from transformers import GPT2LMHeadModel
 
@@ -126,6 +135,8 @@ def load_model(name: str = "A", device: str | torch.device = "cpu") -> LanguageM
         with _no_progress_bar():
             network = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
         tokenizer = load_tokenizer(folder / "tokenizer.json")
+        if tokenizer.id_to_token(0) != END_OF_TEXT:
+            raise SaeCoreError(f"{folder}: token 0 is {tokenizer.id_to_token(0)!r} and has to be {END_OF_TEXT!r}")
     except SaeCoreError:
         raise
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own

@@ -8,16 +8,22 @@ import time
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from . import checkpoint
+from . import checkpoint, log
 from .cards import provenance, write_model_card
+from .corpus import VALIDATION_SHARE, open_corpus, write_text_atomically
 from .errors import SaeCoreError
+from .interruption import deferred, stopped
 from .language_model import LanguageModel, build, save_model, to_tensor, token_losses
 from .ngrams import ngram_losses
 from .tokens import Contexts, Mixture, load_contexts, load_tokenizer, mixture_documents, train_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass
@@ -25,6 +31,7 @@ class PretrainConfig:
     """What determines the model. Two models of one recipe differ in `seed` alone (paper, "Universality")."""
 
     text: Mixture = field(default_factory=lambda: [("pocket", None)])  # (corpus, share of each slice or null) pairs
+    max_tokens: int | None = None  # read no more of the text; a stream, hf:owner/dataset, needs it
     vocab_size: int = 4096  # tokens of the byte-level BPE
     n_ctx: int = 256  # tokens per context
     passes: float = 1.0  # how often the text is read
@@ -53,18 +60,26 @@ def pretrain(
     """Train a model and save it to the folder `out`; run again with the same arguments to continue a stopped run.
 
     Training runs under bf16 autocast with fp32 weights, AdamW (0.9, 0.98), a cosine schedule to zero and gradient
-    clipping at 1. Every `checkpoint_every` steps it writes a checkpoint and appends the losses to `log.jsonl`.
-    Raises SaeCoreError for unusable text, a checkpoint of another configuration or a loss that is not a number.
+    clipping at 1. Every `checkpoint_every` steps it writes a checkpoint and appends the losses to `log.jsonl`. Ctrl-C
+    and SIGTERM let the step end, save it, and raise `interruption.Stopped`. The result does not depend on whether and
+    where a run was stopped, bit for bit on a CPU with the same number of threads.
+    Raises SaeCoreError for unusable text, a checkpoint of another configuration or text, a folder that another process
+    trains into, a full disk, and a loss that is not a number, at the latest after 20 steps and before anything is
+    saved. The checkpoints written before are untouched.
     """
+    with checkpoint.only_process(out):
+        return _pretrain(config, out, device, checkpoint_every, progress)
+
+
+def _pretrain(
+    config: PretrainConfig, out: Path, device: str, checkpoint_every: int, progress: bool
+) -> LanguageModel:
     from tqdm.auto import tqdm
 
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer_path = out / "tokenizer.json"
-    if not tokenizer_path.exists():
-        train_tokenizer(mixture_documents(config.text, "train"), config.vocab_size).save(str(tokenizer_path))
-    tokenizer = load_tokenizer(tokenizer_path)
-    train = load_contexts(config.text, "train", tokenizer, config.n_ctx)
-    validation = load_contexts(config.text, "validation", tokenizer, config.n_ctx)
+    tokenizer = _tokenizer(config, out)
+    train = load_contexts(config.text, "train", tokenizer, config.n_ctx, config.max_tokens)
+    held_out = config.max_tokens and math.ceil(config.max_tokens * VALIDATION_SHARE)  # from the same stretch of text
+    validation = load_contexts(config.text, "validation", tokenizer, config.n_ctx, held_out)
     sample = to_tensor(validation.ids[:128], device)
 
     torch.manual_seed(config.seed)
@@ -75,47 +90,50 @@ def pretrain(
     if n_steps == 0:
         raise SaeCoreError(f"pretrain: {len(train.ids)} contexts of text do not fill one batch of {rows}")
 
+    identity = {"text": checkpoint.digest([train.ids])}
     step, seconds = 0, 0.0
-    if found := checkpoint.latest(out, asdict(config)):
+    if found := checkpoint.latest(out, asdict(config), identity):
         tensors, state = found
         network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
         checkpoint.restore_optimizer(optimizer, tensors)
         step, seconds = state["step"], state["seconds"]
-        checkpoint.forget_log_after(out / "log.jsonl", step)
+    log.forget_after(out / "log.jsonl", step)
 
     started = time.monotonic() - seconds
-    with tqdm(total=n_steps, initial=step, desc="pretrain", unit="step", disable=not progress) as bar:
+    with (
+        deferred() as signals,
+        tqdm(total=n_steps, initial=step, desc="pretrain", unit="step", disable=not progress) as bar,
+    ):
         while step < n_steps:
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * _schedule(step, n_steps, config.warmup)
             ids = to_tensor(train.ids[_rows_of_step(step, rows, len(train.ids), config.seed)], device)
-            with torch.autocast(ids.device.type, torch.bfloat16):
-                loss = token_losses(network, ids).mean()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+            loss = _training_step(network, optimizer, ids)
             step += 1
             bar.update()
-            if step % 20 == 0:
-                bar.set_postfix(loss=f"{loss.item():.3f}")
-            if step % checkpoint_every == 0 or step == n_steps:
-                validation_loss = mean_loss(network, sample)
-                if not math.isfinite(loss.item() + validation_loss):
+            seconds = time.monotonic() - started
+            stopping = bool(signals)
+            saving = step % checkpoint_every == 0 or step == n_steps
+            if saving or stopping or step % 20 == 0:
+                if not math.isfinite(loss.item()):
                     raise SaeCoreError(f"pretrain: the loss is not a number at step {step}; lower lr = {config.lr}")
-                seconds = time.monotonic() - started
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+            if saving:
                 record = {
                     "step": step,
                     "tokens": step * rows * config.n_ctx,
                     "loss": loss.item(),
-                    "validation_loss": validation_loss,
+                    "validation_loss": mean_loss(network, sample),
                     "seconds": round(seconds, 1),
                 }
-                with (out / "log.jsonl").open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                log.append(out / "log.jsonl", record)
+            if saving or stopping:
                 tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
                 tensors |= checkpoint.optimizer_tensors(optimizer)
-                checkpoint.save(out, step, tensors, {"config": asdict(config), "seconds": seconds})
+                state = {"config": asdict(config), "identity": identity, "seconds": seconds}
+                checkpoint.save(out, step, tensors, state)
+            if stopping:
+                raise stopped(signals, step, out)
 
     network.eval()
     model = LanguageModel(out.name, network, tokenizer, out)
@@ -128,9 +146,50 @@ def pretrain(
         "provenance": provenance(device),
         "metrics": evaluate(model, train, validation, device),
     }
-    (out / "training.json").write_text(json.dumps(run, indent=1) + "\n")
-    write_model_card(out)
+    write_records(out, run)
     return model
+
+
+def _tokenizer(config: PretrainConfig, out: Path) -> Tokenizer:
+    """That of the run's checkpoints, or one trained on its text: what an earlier run may have left is not trusted."""
+    path = out / "tokenizer.json"
+    if not (checkpoint.checkpoints(out) and path.exists()):
+        tokenizer = train_tokenizer(mixture_documents(config.text, "train", config.max_tokens), config.vocab_size)
+        write_text_atomically(path, tokenizer.to_str())
+    return load_tokenizer(path)
+
+
+def write_records(folder: Path, run: dict) -> None:
+    """Beside a model's weights: training.json with how it came about, the manifest of its text, and the card."""
+    for name, _ in run["recipe"]["text"]:
+        if manifest := open_corpus(name).manifest:
+            write_text_atomically(folder / "MANIFEST.json", manifest.read_text())
+    write_text_atomically(folder / "training.json", json.dumps(run, indent=1) + "\n")
+    write_model_card(folder)
+
+
+def _training_step(network: torch.nn.Module, optimizer: torch.optim.Optimizer, ids: torch.Tensor) -> torch.Tensor:
+    """One step on contexts [n, n_ctx]; returns the loss."""
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        loss = token_losses(network, ids).mean()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def seconds_per_step(config: PretrainConfig, device: str = "cpu") -> float:
+    """How long a step takes here: the fastest of a few real ones on random tokens, for others may be at work, too."""
+    network = build(config.vocab_size, config.n_ctx).to(device)
+    optimizer = _optimizer(network, config)
+    ids = torch.randint(config.vocab_size, (config.batch_tokens // config.n_ctx, config.n_ctx), device=device)
+    seconds = []
+    for _ in range(4):
+        started = time.monotonic()
+        _training_step(network, optimizer, ids).item()
+        seconds.append(time.monotonic() - started)
+    return min(seconds)
 
 
 def evaluate(model: LanguageModel, train: Contexts, validation: Contexts, device: str = "cpu") -> dict[str, float]:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+from safetensors import safe_open
+
+from . import bundle, checkpoint, parallel
+from .activation_cache import CachedChunks, write_activations
 from .activations import ActivationBuffer, HarvestedChunks
 from .autoencoder import SparseAutoencoder, load_dictionary, save_dictionary
 from .cards import provenance, write_dictionary_card
 from .corpus import open_corpus
 from .errors import SaeCoreError
-from .language_model import LanguageModel, load_model
+from .language_model import MLP_OUT, LanguageModel, load_model
 from .metrics import dictionary_metrics, loss_recovered
 from .recipe import TrainConfig
 from .tokens import Contexts, Mixture, load_contexts
-from .training import train
+from .training import Trainer, train
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+LATE_L0 = 15  # active features per example late in a run, for estimates of its length
 
 
 def training_text(model: LanguageModel) -> Mixture:
@@ -47,12 +60,47 @@ def head(contexts: Contexts, tokens: int) -> Contexts:
     return contexts.head(-(-tokens // (contexts.ids.shape[1] - 1)))
 
 
+def cache_activations(
+    model_name: str,
+    out: Path,
+    device: str = "cpu",
+    text: str = "",
+    max_tokens: int | None = None,
+    tokens: int | None = None,
+    seed: int = 0,
+    command: str = "cache_activations with the same arguments",
+) -> CachedChunks:
+    """Write the activations that `train_dictionary` trains on to the folder `out`; continues where it was stopped.
+
+    tokens: at least so many activations, in whole chunks; by default all of the text. seed: of the order of the text,
+        which for the same run as without the cache is that of the configuration. The others are `train_dictionary`'s.
+    """
+    model = load_model(model_name, device)
+    mixture = [(text, None)] if text else training_text(model)
+    contexts = load_contexts(mixture, "train", model.tokenizer, model.n_ctx, max_tokens)
+    chunks = HarvestedChunks(model.network, contexts.ids, seed)
+    n_chunks = None if tokens is None else -(-tokens // chunks.rows)
+    about = {"model": model.name, "text": mixture}
+    write_activations(chunks, out, chunks.source, n_chunks, about, command)
+    return CachedChunks(out)
+
+
+def _cached(folder: str, model: LanguageModel, device: str) -> CachedChunks:
+    chunks = CachedChunks(folder, device)
+    weights = checkpoint.digest(model.network.state_dict().values())
+    if (chunks.source.get("model"), chunks.source.get("module")) != (weights, MLP_OUT):
+        raise SaeCoreError(f"{folder}: activations of another model than {model.name}; choose theirs, or harvest again")
+    return chunks
+
+
 def train_dictionary(
     model_name: str,
     config: TrainConfig,
     out: Path,
     device: str = "cpu",
     text: str = "",
+    activations: str = "",
+    max_tokens: int | None = None,
     repeat: bool = False,
     tokens: int = 1_000_000,
     **options,
@@ -60,17 +108,28 @@ def train_dictionary(
     """Train a dictionary on a model's activations, save it to `out` in SAELens' layout, and return its metrics.
 
     text: name of a corpus; "" is the text that the model itself was trained on. The dictionary learns from its training
-        split and is measured on `tokens` tokens of its validation split. options: those of `train` (logging,
-        checkpoints).
+        split and is measured on `tokens` tokens of its validation split.
+    activations: folder or URL of a cache to read in place of the text and the model (see `cache_activations`).
+    max_tokens: read no more of the text; a stream, hf:owner/dataset, needs it.
+    options: those of `train` (logging, checkpoints).
+    Of several processes (see `parallel`) the first saves and measures; the others return nothing.
     """
     model = load_model(model_name, device)
-    mixture = [(text, None)] if text else training_text(model)
-    contexts = load_contexts(mixture, "train", model.tokenizer, model.n_ctx)
-    chunks = HarvestedChunks(model.network, contexts.ids, config.seed)
-    buffer = ActivationBuffer(chunks, config.buffer_rows, config.seed, repeat)
+    cached = _cached(activations, model, device) if activations else None
+    mixture = cached.about["text"] if cached else [(text, None)] if text else training_text(model)
+    with parallel.first_process_first():
+        if not cached:
+            contexts = load_contexts(mixture, "train", model.tokenizer, model.n_ctx, max_tokens)
+        # Read before training, so that text that cannot be used is found out now.
+        limit = max_tokens and min(max_tokens, tokens)
+        validation = load_contexts(mixture, "validation", model.tokenizer, model.n_ctx, limit)
+    chunks = cached or HarvestedChunks(model.network, contexts.ids, config.seed)
+    own_rows = config.buffer_rows // parallel.world()
+    buffer = ActivationBuffer(parallel.OwnChunks(chunks), own_rows, config.seed, repeat)
     sae = train(config, buffer, out, **options)
+    if parallel.rank() > 0:
+        return {}
     save_dictionary(sae, out)
-    validation = load_contexts(mixture, "validation", model.tokenizer, model.n_ctx)
     # Measured on what was saved: in bf16, as everybody will load it.
     metrics = evaluate_dictionary(model, load_dictionary(str(out), device), head(validation, tokens))
     save_dictionary(
@@ -78,7 +137,9 @@ def train_dictionary(
         out,
         model=model.name,
         text=mixture,
+        model_sha256=bundle.sha256(model.folder / "model.safetensors"),
         recipe=asdict(config),
+        **_end_of_training(out),
         activations=config.steps * config.batch_size,
         distinct_activations=min(config.steps * config.batch_size, len(chunks) * chunks.rows),
         provenance=provenance(device),
@@ -86,6 +147,40 @@ def train_dictionary(
     )
     write_dictionary_card(out)
     return metrics
+
+
+def _end_of_training(folder: Path) -> dict[str, float]:
+    """The scale that inputs were multiplied by and the seconds that training took, from a run's last checkpoint."""
+    with safe_open(checkpoint.checkpoints(folder)[-1], framework="pt") as file:
+        state = json.loads(file.metadata()["state"])
+        return {"input_scale": file.get_tensor("scale").item(), "seconds": round(state["seconds"])}
+
+
+def seconds_to_train(config: TrainConfig, network: GPT2LMHeadModel) -> float:
+    """About how long training takes here, by a few real steps: dense ones until λ has risen, sparse ones after it.
+
+    The fastest of each kind counts, for others may be at work on the machine, too.
+    """
+    ids = np.random.default_rng(0).integers(network.config.vocab_size, size=(64, network.config.n_positions))
+    chunks = HarvestedChunks(network, ids)
+    # The buffer serves all that is asked for below without a refill, so that steps and harvest are timed apart.
+    short = replace(config, steps=5, resample_at=(), buffer_rows=4 * max(chunks.rows, 6 * config.batch_size))
+    trainer = Trainer(short, ActivationBuffer(chunks, short.buffer_rows, repeat=True))
+    harvests, seconds = [], []
+    for _ in range(4):
+        started = time.monotonic()
+        chunks[0]
+        harvests.append(time.monotonic() - started)
+    started = time.monotonic()
+    for now in trainer.run():
+        seconds.append(time.monotonic() - started)
+        if now.step == 2:  # from here on as many codes are active as late in a run
+            x = trainer.buffer.next_batch(config.batch_size) * trainer.scale
+            pre = (x @ trainer.sae.W_enc + trainer.sae.folded_bias()).flatten()
+            trainer.sae.b_enc.data -= pre[:: 1 + len(pre) // 2**22].quantile(1 - LATE_L0 / config.d_sae)
+        started = time.monotonic()
+    dense, sparse, harvest = min(seconds[:2]), min(seconds[2:]), min(harvests) * config.batch_size / chunks.rows
+    return config.steps * (sparse + harvest) + config.lam_warmup * (dense - sparse)
 
 
 def evaluate_dictionary(

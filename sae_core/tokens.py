@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -119,9 +119,23 @@ def pack(
 Mixture = Sequence[tuple[str, Mapping[str, float] | None]]  # (name of a corpus, share of each slice) pairs
 
 
-def mixture_documents(mixture: Mixture, split: str) -> Iterable[Document]:
-    """The documents of several corpora, one after the other."""
-    return itertools.chain.from_iterable(open_corpus(name).documents(split, weights) for name, weights in mixture)
+def mixture_documents(mixture: Mixture, split: str, max_tokens: int | None = None) -> Iterator[Document]:
+    """The documents of several corpora, one after the other.
+
+    max_tokens: end once they are enough for so many tokens of up to 8 characters.
+
+    Raises SaeCoreError where a stream would be read without such a limit.
+    """
+    for name, _ in mixture:
+        if str(name).startswith("hf:") and not max_tokens:
+            how = "train --max-tokens N, pretrain --set max_tokens=N"
+            raise SaeCoreError(f"{name}: a stream that may have no end; say how much to read: {how}")
+    n_characters = 0
+    for document in itertools.chain.from_iterable(open_corpus(name).documents(split, w) for name, w in mixture):
+        yield document
+        n_characters += len(document.text)
+        if max_tokens and n_characters >= 8 * max_tokens:
+            return
 
 
 def load_contexts(
@@ -135,7 +149,7 @@ def load_contexts(
     paths = {part: folder / f"contexts-{key}-{part}.npy" for part in ("ids", "slices")}
     names = folder / f"contexts-{key}.json"
     if not names.exists():  # written last, so its presence says that all three are complete
-        contexts = pack(mixture_documents(mixture, split), tokenizer, n_ctx, max_tokens, seed)
+        contexts = pack(mixture_documents(mixture, split, max_tokens), tokenizer, n_ctx, max_tokens, seed)
         write_atomically(paths["ids"], lambda file: np.save(file, contexts.ids))
         write_atomically(paths["slices"], lambda file: np.save(file, contexts.slices))
         write_atomically(names, lambda file: file.write(json.dumps(contexts.slice_names).encode()))

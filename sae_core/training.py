@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -12,14 +14,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import checkpoint
+from . import checkpoint, parallel
 from .activations import ActivationBuffer
-from .autoencoder import NAMES, SparseAutoencoder
+from .autoencoder import SparseAutoencoder
 from .errors import SaeCoreError
+from .gpu import GraphedStep
+from .interruption import deferred, stopped
 from .log import Log
-from .objective import loss_step
 from .recipe import TrainConfig
 from .resampling import resample
+from .step import Step, loss_step
+from .variants import ARCHITECTURES, autograd_step
 
 
 @torch.no_grad()
@@ -42,8 +47,8 @@ def remove_parallel_gradient(sae: SparseAutoencoder) -> None:
     A step along the row would only change its norm, which is reset anyway, and would disturb Adam's moments (paper,
     appendix "Advice for Training Sparse Autoencoders": better than resetting the norm alone).
     """
-    gradient = sae.W_dec.grad
-    gradient -= (gradient * sae.W_dec).sum(1, keepdim=True) * sae.W_dec
+    for gradient, rows in zip(sae.W_dec.grad.split(1024), sae.W_dec.split(1024), strict=True):  # fits in cache
+        gradient -= (gradient * rows).sum(1, keepdim=True) * rows
 
 
 @torch.no_grad()
@@ -53,7 +58,7 @@ def normalize_decoder(sae: SparseAutoencoder) -> None:
 
 
 class Progress(NamedTuple):
-    """What `training_steps` yields after each step, and `log.jsonl` records now and then."""
+    """What `Trainer.run` yields after each step. Its tensors are on the run's device and nothing waits for them."""
 
     step: int  # steps done
     squared_error: Tensor  # [], per example, summed over d_in, in the units of the normalised inputs
@@ -61,8 +66,15 @@ class Progress(NamedTuple):
     loss: Tensor  # [], with the λ of this step
     l0: Tensor  # [], active features per example
     explained_variance: Tensor  # [], of this batch
+    fired: Tensor  # [d_sae], on how many examples of the batch each feature was active; the step counts them anyway
     dead: Tensor  # bool [d_sae]: silent for dead_after steps
     resampled: int  # features re-initialised after this step
+
+    def numbers(self) -> dict[str, float]:
+        """What `log.jsonl` records. On a GPU this waits for the step."""
+        means = ("loss", "squared_error", "l1", "l0", "explained_variance")
+        numbers = {name: getattr(self, name).item() for name in means}
+        return {**numbers, "dead": int(self.dead.sum()), "resampled": self.resampled}
 
 
 class Trainer:
@@ -70,8 +82,9 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, buffer: ActivationBuffer):
         self.config, self.buffer = config, buffer
+        self.own_batch = parallel.share(config.batch_size, "batch_size")
         self.generator = torch.Generator().manual_seed(config.seed)
-        sample = torch.cat([buffer.next_batch(1024) for _ in range(8)])
+        sample = parallel.gathered(buffer.peek(8192 // parallel.world()))  # it will be trained on all the same
         self.scale = math.sqrt(sample.shape[1] / sample.square().sum(1).mean().item()) if config.normalize else 1.0
         self.sae = self._initial(sample * self.scale).to(sample.device)
         self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=config.lr, betas=(0.9, 0.999), fused=True)
@@ -81,7 +94,9 @@ class Trainer:
     @torch.no_grad()
     def _initial(self, sample: Tensor) -> SparseAutoencoder:
         config = self.config
-        sae = SparseAutoencoder(sample.shape[1], config.d_sae, config.tied_bias, self.generator)
+        options = {} if config.k is None else {"k": config.k}
+        make = ARCHITECTURES[config.architecture]
+        sae = make(sample.shape[1], config.d_sae, config.tied_bias, self.generator, **options)
         if config.tied_bias:
             sae.b_dec.copy_(geometric_median(sample))
         if not config.unit_norm:  # April 2024: encoder and decoder start as transposes of each other, at a small norm
@@ -89,58 +104,81 @@ class Trainer:
             sae.W_enc.copy_(sae.W_dec.T)
         return sae
 
+    def check_length(self) -> None:
+        """Raise SaeCoreError, before hours of training rather than after them, where the text is too short for it."""
+        chunks, asked = self.buffer.chunks, (self.config.steps - self.step) * self.own_batch
+        left = len(chunks) * chunks.rows - self.buffer.used
+        if asked > left and not self.buffer.repeat:
+            steps = self.step + left // self.own_batch
+            raise SaeCoreError(f"train: the text is used up after {steps:,} steps: use more text or fewer steps")
+
     def run(self) -> Iterator[Progress]:
         """Train to the end, yielding after each step. The caller may stop, look or save at any point."""
         config, sae, optimizer = self.config, self.sae, self.optimizer
+        on_gpu = sae.W_dec.is_cuda and config.by_hand and parallel.world() == 1
+        update = GraphedStep(sae, optimizer, config) if on_gpu else self._update
         while self.step < config.steps:
-            x = self.buffer.next_batch(config.batch_size) * self.scale
+            x = self.buffer.next_batch(self.own_batch) * self.scale
             lam = config.lam * min(1.0, (self.step + 1) / max(1, config.lam_warmup))
             remaining = (config.steps - self.step) / max(1, config.lr_decay)
-            optimizer.param_groups[0]["lr"] = config.lr * min(1.0, remaining)
-
-            result = loss_step(sae, x, lam, by_decoder_norm=not config.unit_norm, bf16=config.bf16)
-            for name in NAMES:
-                getattr(sae, name).grad = result.gradients[name]
-            if config.unit_norm:
-                remove_parallel_gradient(sae)
-            if config.clip:
-                torch.nn.utils.clip_grad_norm_(sae.parameters(), config.clip)
-            optimizer.step()
-            if config.unit_norm:
-                normalize_decoder(sae)
+            lr = config.lr * min(1.0, remaining)
+            result, variance = update(x, lam, lr)
 
             self.silent.add_(1).masked_fill_(result.fired > 0, 0)
             self.step += 1
             dead = self.silent >= config.dead_after
             resampled = 0
             if self.step in config.resample_at:
-                inputs = self.buffer.rows[: config.resample_inputs]  # the buffer is in no order: a random sample
+                n_inputs = config.resample_inputs // parallel.world()
+                inputs = self.buffer.rows[:n_inputs]  # the buffer is in no order: a random sample
                 resampled = resample(sae, optimizer, dead, inputs, lam, self.generator, self.scale)
                 self.silent.masked_fill_(dead, 0)
-            variance = (x - x.mean(0)).square().sum(1).mean()
             yield Progress(
                 self.step,
                 result.squared_error,
                 result.l1,
-                result.squared_error + lam * result.l1,
-                result.fired.sum() / len(x),
+                result.squared_error + lam * result.l1 + result.auxiliary,
+                result.fired.sum() / config.batch_size,
                 1 - result.squared_error / variance,
+                result.fired,
                 dead,
                 resampled,
             )
 
+    def _update(self, x: Tensor, lam: float, lr: float) -> tuple[Step, Tensor]:
+        """Train on a batch x [own_batch, d_in]. Returns its loss by parts, and its variance []."""
+        config, sae = self.config, self.sae
+        if config.by_hand:
+            result = loss_step(sae, x, lam, by_decoder_norm=not config.unit_norm, bf16=config.bf16)
+        else:
+            result = autograd_step(sae, x, lam, dead=self.silent >= config.dead_after)
+        center = x.mean(0)
+        variance = torch.linalg.vector_norm(x - center).square() / len(x)
+        result, variance = parallel.averaged(result, variance, center)
+        for name, gradient in result.gradients.items():
+            getattr(sae, name).grad = gradient
+        if config.unit_norm:
+            remove_parallel_gradient(sae)
+        if config.clip:
+            torch.nn.utils.clip_grad_norm_(sae.parameters(), config.clip)
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.step()
+        if config.unit_norm:
+            normalize_decoder(sae)
+        sae.constrain()
+        return result, variance
+
     def result(self) -> SparseAutoencoder:
         """A copy of the dictionary that works on raw activations: input scale and decoder norms folded in."""
-        sae = SparseAutoencoder(self.sae.d_in, self.sae.d_sae, self.sae.tied_bias)
-        sae.load_state_dict(self.sae.state_dict())
+        sae = copy.deepcopy(self.sae).cpu().eval()
         sae.fold_decoder_norm()
         sae.fold_input_scale(self.scale)
-        return sae.eval()
+        return sae
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state as tensors, for a checkpoint."""
         return {
-            **{f"sae.{name}": getattr(self.sae, name) for name in NAMES},
+            **{f"sae.{name}": getattr(self.sae, name) for name in self.sae.names},
             **checkpoint.optimizer_tensors(self.optimizer),
             **self.buffer.tensors(),
             "silent": self.silent,
@@ -150,7 +188,7 @@ class Trainer:
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Undo `tensors`."""
-        self.sae.load_state_dict({name: tensors[f"sae.{name}"] for name in NAMES})
+        self.sae.load_state_dict({name: tensors[f"sae.{name}"] for name in self.sae.names})
         checkpoint.restore_optimizer(self.optimizer, tensors)
         self.buffer.restore(tensors)
         self.silent.copy_(tensors["silent"])
@@ -171,46 +209,52 @@ def train(
 ) -> SparseAutoencoder:
     """Train to the end with a progress bar, a log and checkpoints in the folder `out`; return the finished dictionary.
 
-    Run again with the same arguments to continue a stopped run: the result is the same, bit for bit on a CPU.
-    `log.jsonl` receives a line every `log_every` steps; tensorboard and wandb receive the same numbers.
-    Raises SaeCoreError at a loss or a weight that is not a number, with the checkpoints before it untouched.
+    Run again with the same arguments to continue a stopped run: the result is the same. Looking at a run, by logging,
+    by checkpoints or from the caller's side of `Trainer.run`, never changes it. Both hold bit for bit on a CPU with the
+    same number of threads; on a GPU sums are added up in an order that differs from run to run.
+
+    `log.jsonl` receives a line every `log_every` steps, at each resampling and after it; tensorboard and wandb receive
+    the same numbers. Ctrl-C and SIGTERM let the step end, save it, and raise `interruption.Stopped`.
+    Raises SaeCoreError at a loss that is not a number, at the latest after `log_every` steps and before anything is
+    saved; where `out` holds a checkpoint of another configuration, text or model, or another process trains into it;
+    and where the disk is full. The checkpoints written before are untouched.
     """
     from tqdm.auto import tqdm
 
-    trainer = Trainer(config, buffer)
-    seconds = 0.0
-    if found := checkpoint.latest(out, asdict(config)):
-        tensors, state = found
-        trainer.restore(tensors, state["step"])
-        seconds = state["seconds"]
-        checkpoint.forget_log_after(out / "log.jsonl", trainer.step)
-    out.mkdir(parents=True, exist_ok=True)
-    log = Log(out, asdict(config), tensorboard, wandb)
-    started = time.monotonic() - seconds
-    try:
-        with tqdm(total=config.steps, initial=trainer.step, desc="train", unit="step", disable=not progress) as bar:
+    first = parallel.rank() == 0  # of several processes, the one that speaks for all
+    with checkpoint.only_process(out) if first else nullcontext():
+        trainer = Trainer(config, buffer)
+        # What the result depends on besides the configuration; chunks of one's own need not say where they are from.
+        identity = {"d_in": trainer.sae.d_in, "repeat": buffer.repeat, **getattr(buffer.chunks, "source", {})}
+        seconds = 0.0
+        if found := parallel.latest(out, asdict(config), identity):
+            tensors, state = found
+            trainer.restore(tensors, state["step"])
+            seconds = state["seconds"]
+        trainer.check_length()
+        started = time.monotonic() - seconds
+        with (
+            deferred() as signals,
+            Log(out, asdict(config), trainer.step, tensorboard, wandb) if first else nullcontext() as log,
+            tqdm(total=config.steps, initial=trainer.step, desc="train", unit="step", disable=not (progress and first))
+            as bar,
+        ):
             for now in trainer.run():
                 bar.update()
-                if now.resampled or now.step % log_every == 0 or now.step == config.steps:
-                    numbers = {
-                        "loss": now.loss.item(),
-                        "squared_error": now.squared_error.item(),
-                        "l1": now.l1.item(),
-                        "l0": now.l0.item(),
-                        "explained_variance": now.explained_variance.item(),
-                        "dead": int(now.dead.sum()),
-                        "resampled": now.resampled,
-                    }
+                ends = now.step == config.steps
+                resampling = now.step in config.resample_at or now.step - 1 in config.resample_at
+                if resampling or ends or now.step % log_every == 0:
+                    numbers = now.numbers()
                     if not math.isfinite(numbers["loss"]):
                         raise SaeCoreError(f"train: the loss is {numbers['loss']} at step {now.step}; use a smaller lr")
-                    log.write(now.step, now.step * config.batch_size, time.monotonic() - started, numbers)
+                    if log:
+                        log.write(now.step, now.step * config.batch_size, time.monotonic() - started, numbers)
                     shown = ("loss", "l0", "explained_variance", "dead")
                     bar.set_postfix({name: f"{numbers[name]:.4g}" for name in shown}, refresh=False)
-                if now.step % checkpoint_every == 0 or now.step == config.steps:
-                    if not all(parameter.isfinite().all() for parameter in trainer.sae.parameters()):
-                        raise SaeCoreError(f"train: a weight is not a number at step {now.step}; use a smaller lr")
-                    state = {"config": asdict(config), "seconds": time.monotonic() - started}
-                    checkpoint.save(out, now.step, trainer.tensors(), state)
-    finally:
-        log.close()
-    return trainer.result()
+                stopping = parallel.somewhere(bool(signals))
+                if stopping or ends or now.step % checkpoint_every == 0:
+                    state = {"config": asdict(config), "identity": identity, "seconds": time.monotonic() - started}
+                    parallel.save(out, now.step, trainer.tensors(), state)
+                if stopping:
+                    raise stopped(signals, now.step, out)
+        return trainer.result()

@@ -40,6 +40,54 @@ def test_train_leaves_a_dictionary_with_its_recipe_and_its_metrics(dictionary):
     assert {"loss_recovered", "explained_variance", "dead"} <= set(metadata["metrics"])
 
 
+def test_train_builds_the_architecture_that_is_asked_for(model):
+    settings = [setting for setting in TRAIN if not setting.startswith("resample")]
+    arguments = ["train", "--model", str(model), "--out", str(model / "2"), "--repeat"]
+    assert main([*arguments, "--set", *settings, "architecture=topk", "k=4"]) == 0
+    config = json.loads((model / "2" / "cfg.json").read_text())
+    assert (config["architecture"], config["k"]) == ("topk", 4)
+    assert 0 < config["metadata"]["metrics"]["l0_mean"] <= 4
+    assert "topk" in (model / "2" / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def text(mini_pile, tmp_path_factory):
+    """Another text than the model's, of about 30,000 tokens."""
+    texts = [" ".join(f"{number * 37 % 1000:b}" for number in range(start, start + 20)) for start in range(300)]
+    return mini_pile(tmp_path_factory.mktemp("text"), {"numbers": texts})
+
+
+@pytest.fixture(scope="module")
+def activations(model, text):
+    arguments = ["--model", str(model), "--out", str(model / "activations"), "--text", str(text), "--tokens", "20000"]
+    assert main(["harvest", *arguments]) == 0
+    return model / "activations"
+
+
+def test_training_from_harvested_activations_gives_the_same_weights(model, text, activations):
+    common = ["train", "--model", str(model), "--repeat", "--set", *TRAIN, "steps=100"]  # 12,800 activations
+    assert main([*common, "--out", str(model / "from-model"), "--text", str(text)]) == 0
+    assert main([*common, "--out", str(model / "from-disk"), "--activations", str(activations)]) == 0
+    weights = [(model / name / "sae_weights.safetensors").read_bytes() for name in ("from-model", "from-disk")]
+    assert weights[0] == weights[1]
+    metadata = [json.loads((model / name / "cfg.json").read_text())["metadata"] for name in ("from-model", "from-disk")]
+    assert metadata[0]["text"] == metadata[1]["text"] and metadata[0]["metrics"] == metadata[1]["metrics"]
+
+
+def test_activations_that_cannot_be_used_are_one_line(model, text, activations, tmp_path, capsys):
+    arguments = ["train", "--activations", str(activations), "--out", str(tmp_path), "--set", *TRAIN]
+    assert main([*arguments, "--model", "A"]) == 2
+    message = capsys.readouterr().err
+    assert "activations of another model than A" in message and message.count("\n") == 1
+    shard = activations / "activations-00000.safetensors"
+    shard.rename(tmp_path / shard.name)
+    assert main([*arguments, "--model", str(model)]) == 2
+    message = capsys.readouterr().err
+    command = f"sae-core harvest --model={model} --out={activations} --text={text} --tokens=20000"
+    assert f"{shard.name} is missing; what writes it again: {command}" in message and message.count("\n") == 1
+    assert main(["harvest", *command.split()[2:]]) == 0 and shard.exists()
+
+
 def test_evaluate_prints_what_training_recorded(dictionary, small_text, monkeypatch, capsys):
     monkeypatch.setenv("SAE_CORE_CORPUS", str(small_text))
     assert main(["evaluate", str(dictionary), "--tokens", "2000"]) == 0
@@ -81,4 +129,5 @@ def test_wrong_input_is_one_line_and_status_2(case, capsys):
 def test_the_installed_command_explains_itself():
     help_text = subprocess.run([sys.executable, "-m", "sae_core.cli", "--help"], capture_output=True, text=True)
     assert help_text.returncode == 0
-    assert all(command in help_text.stdout for command in ("pretrain", "train", "evaluate", "text", "models"))
+    commands = ("pretrain", "harvest", "train", "evaluate", "text", "models")
+    assert all(command in help_text.stdout for command in commands)

@@ -97,7 +97,7 @@ def test_write_atomically_keeps_the_old_file_when_writing_fails(tmp_path):
         file.write(b"half of the n")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(SaeCoreError, match=r"file: cannot be written \(disk full\)"):
         write_atomically(path, fail)
     assert [p.name for p in tmp_path.iterdir()] == ["file"] and path.read_bytes() == b"old"
 

@@ -308,6 +308,13 @@ def test_a_loss_that_is_not_a_number_ends_the_run_before_it_is_saved(config, tmp
     assert not list((tmp_path / "model").glob("checkpoint-*"))
 
 
+def test_a_loss_that_is_not_a_number_is_noticed_within_twenty_steps(config, tmp_path):
+    config.lr = 1e30
+    with pytest.raises(SaeCoreError, match="not a number at step 20"):
+        pretrain(config, tmp_path / "model", checkpoint_every=1000, progress=False)
+    assert not list((tmp_path / "model").glob("checkpoint-*"))
+
+
 def test_too_little_text_for_a_batch_is_refused(config, tmp_path):
     config.batch_tokens = 1 << 20
     with pytest.raises(SaeCoreError, match="do not fill one batch"):

@@ -2,9 +2,13 @@
 
 import json
 import math
+import random
 import resource
+import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,8 +16,9 @@ from sae_core import checkpoint, training
 from sae_core.activations import ActivationBuffer
 from sae_core.autoencoder import NAMES, SparseAutoencoder
 from sae_core.errors import SaeCoreError
-from sae_core.objective import loss_step
+from sae_core.metrics import ReconstructionStatistics
 from sae_core.recipe import TrainConfig, april_2024, paper, paper_scaled
+from sae_core.step import loss_step
 from sae_core.training import Trainer, geometric_median, normalize_decoder, remove_parallel_gradient, train
 
 D_IN, N_FEATURES = 24, 40
@@ -22,8 +27,8 @@ D_IN, N_FEATURES = 24, 40
 class PlantedChunks:
     """Sparse sums of known directions on top of a constant: about three of 40 in 24 dimensions."""
 
-    def __init__(self, n_chunks=60, rows=1000, stop_at=None):
-        self.n_chunks, self.rows, self.stop_at = n_chunks, rows, stop_at
+    def __init__(self, n_chunks=60, rows=1000):
+        self.n_chunks, self.rows = n_chunks, rows
         directions = torch.randn(N_FEATURES, D_IN, generator=torch.Generator().manual_seed(0))
         self.directions = torch.nn.functional.normalize(directions, dim=1)
 
@@ -31,8 +36,6 @@ class PlantedChunks:
         return self.n_chunks
 
     def __getitem__(self, index):
-        if index == self.stop_at:
-            raise KeyboardInterrupt
         generator = torch.Generator().manual_seed(index)
         present = torch.rand(self.rows, N_FEATURES, generator=generator) < 3 / N_FEATURES
         strength = torch.rand(self.rows, N_FEATURES, generator=generator) + 0.5
@@ -229,8 +232,6 @@ def test_steps_are_adams_on_the_gradients_of_the_loss():
     reference.load_state_dict(trainer.sae.state_dict())
     optimizer = torch.optim.Adam(reference.parameters(), lr=1e-3, betas=(0.9, 0.999))
     twin = make_buffer()
-    for _ in range(8):
-        twin.next_batch(1024)  # what the start looked at
     for _ in trainer.run():
         x = twin.next_batch(256)
         reconstruction, codes = reference(x)
@@ -428,17 +429,6 @@ def test_the_result_works_on_raw_activations(config):
     assert all(torch.equal(getattr(trainer.sae, name), before[name]) for name in NAMES)
 
 
-@pytest.mark.timeout(120)
-def test_the_scaled_recipe_finds_planted_directions(tmp_path):
-    config = paper_scaled(
-        1200, d_sae=80, batch_size=512, lam=1.5, lr=3e-3, buffer_rows=16_384, resample_inputs=8192, bf16=False
-    )
-    chunks = PlantedChunks(n_chunks=700)
-    sae = train(config, ActivationBuffer(chunks, n_rows=16_384), tmp_path, progress=False)
-    best = (chunks.directions @ sae.W_dec.T).max(1).values
-    assert best.mean() > 0.9
-
-
 # --- runs: the log, checkpoints, stopping, watching -----------------------------------------------------------------
 
 
@@ -460,15 +450,54 @@ def test_the_same_seed_gives_the_same_dictionary_and_another_seed_another(finish
     assert not same(train(small(seed=1), make_buffer(), tmp_path / "other", progress=False), finished)
 
 
-def test_observation_does_not_change_the_dictionary(finished, tmp_path):
-    observed = train(small(), make_buffer(), tmp_path, log_every=1, checkpoint_every=1, progress=True)
-    assert same(observed, finished)
+class Board:
+    """What TensorBoard's writer is to the log; it draws random numbers, too, as a careless one would."""
+
+    written = []
+
+    def __init__(self, folder, purge_step):
+        self.written.append((folder, purge_step))
+
+    def add_scalar(self, name, value, step):
+        torch.rand(3), random.random(), np.random.rand()
+        self.written.append((name, value, step))
+
+    def close(self):
+        self.written.append("closed")
+
+
+def test_observation_does_not_change_the_dictionary(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Board))
+    monkeypatch.setattr(Board, "written", [])
+    config = small(steps=200, lam=20.0, lr=0.05, resample_at=(60, 120), dead_after=6)
+    everything = {"log_every": 1, "checkpoint_every": 1, "progress": True, "tensorboard": True}
+    nothing = {"log_every": 1000, "checkpoint_every": 1000, "progress": False}
+    observed = train(config, make_buffer(), tmp_path / "observed", **everything)
+    assert same(observed, train(config, make_buffer(), tmp_path / "left alone", **nothing))
+    assert Board.written[0] == (str(tmp_path / "observed" / "tensorboard"), 1) and Board.written[-1] == "closed"
+    assert len(Board.written) == 2 + 200 * 7
+    assert sum(record["resampled"] > 0 for record in read_log(tmp_path / "observed")) == 2
+
+    evaluated = Trainer(config, make_buffer())
+    held_out = PlantedChunks()[59]
+    for now in evaluated.run():
+        statistics = ReconstructionStatistics()
+        statistics.add(held_out, evaluated.result()(held_out).reconstruction)
+        assert math.isfinite(sum(now.numbers().values()) + statistics.result()["explained_variance"])
+    assert same(evaluated.result(), observed)
+
+
+def test_progress_tells_on_how_many_examples_each_feature_fired(calls):
+    trainer = Trainer(small(), make_buffer())
+    for now, call in zip(trainer.run(), calls, strict=True):
+        assert torch.equal(now.fired, call["fired"]) and now.l0.item() == pytest.approx(now.fired.sum().item() / 256)
 
 
 def test_the_log_records_each_number_of_the_run(tmp_path, calls):
     train(small(), make_buffer(), tmp_path, log_every=7, progress=False)
     log = read_log(tmp_path)
-    assert [record["step"] for record in log] == [7, 14, 21, 28, 30]
+    resampling = {10, 11, 20, 21}  # and the step after it, which shows what it did to the loss
+    assert [record["step"] for record in log] == sorted({7, 14, 21, 28, 30} | resampling)
     for record in log:
         assert record["activations"] == record["step"] * 256
         assert record["loss"] == pytest.approx(record["squared_error"] + 0.5 * record["l1"], rel=1e-5)
@@ -487,14 +516,17 @@ def test_the_last_two_checkpoints_are_kept(tmp_path):
 DYING = small(lam=20.0, lr=0.05, resample_at=(13, 27), dead_after=6)
 
 
-@pytest.mark.parametrize("stop_at", [14, 16, 18], ids=["after 8 steps", "after 16 steps", "after 24 steps"])
+@pytest.mark.parametrize("stop_after", [8, 13, 14, 24])
 @pytest.mark.parametrize("config", [DYING, april(steps=30)], ids=["paper", "april"])
-def test_a_stopped_run_continues_to_the_same_dictionary(stop_at, config, tmp_path):
+def test_a_stopped_run_continues_to_the_same_dictionary(stop_after, config, tmp_path, monkeypatch):
     how = {"checkpoint_every": 3, "log_every": 2, "progress": False}
     undisturbed = train(config, make_buffer(), tmp_path / "undisturbed", **how)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, make_buffer(stop_at=stop_at), tmp_path / "stopped", **how)
-    assert checkpoint.latest(tmp_path / "stopped", asdict(config))[1]["step"] == {14: 6, 16: 15, 18: 24}[stop_at]
+    buffer = make_buffer()
+    batches = [buffer.next_batch] * stop_after
+    with monkeypatch.context() as patch, pytest.raises(IndexError):
+        patch.setattr(buffer, "next_batch", lambda batch_size: batches.pop()(batch_size))
+        train(config, buffer, tmp_path / "stopped", **how)
+    assert checkpoint.latest(tmp_path / "stopped", asdict(config))[1]["step"] == stop_after // 3 * 3
     continued = train(config, make_buffer(), tmp_path / "stopped", **how)
     assert same(continued, undisturbed)
     logs = [read_log(tmp_path / name) for name in ("undisturbed", "stopped")]
@@ -527,12 +559,37 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_still_works(finishe
 def test_a_loss_that_is_not_a_number_ends_the_run_and_leaves_no_bad_checkpoint(tmp_path):
     class Exploding(PlantedChunks):
         def __getitem__(self, index):
-            return super().__getitem__(index) * (1e25 if index >= 14 else 1.0)
+            return super().__getitem__(index) * (1e25 if index >= 6 else 1.0)
 
     with pytest.raises(SaeCoreError, match="use a smaller lr"):
         train(small(), ActivationBuffer(Exploding(), 4096), tmp_path, log_every=30, checkpoint_every=1, progress=False)
     saved = [checkpoint.load(path)[0] for path in checkpoint.checkpoints(tmp_path)]
     assert saved and all(tensors[f"sae.{name}"].isfinite().all() for tensors in saved for name in NAMES)
+
+
+@pytest.mark.parametrize(("poisoned_at", "noticed_at"), [(8, 14), (15, 21), (22, 28), (29, 30)])
+def test_a_loss_that_is_not_a_number_is_noticed_within_log_every_steps(poisoned_at, noticed_at, tmp_path, monkeypatch):
+    buffer, served = make_buffer(), []
+    batch_of = buffer.next_batch
+
+    def poisoned(batch_size):
+        served.append(1)
+        return batch_of(batch_size) * (math.nan if len(served) == poisoned_at else 1.0)
+
+    monkeypatch.setattr(buffer, "next_batch", poisoned)
+    with pytest.raises(SaeCoreError, match=f"the loss is nan at step {noticed_at}; use a smaller lr"):
+        train(small(resample_at=()), buffer, tmp_path, log_every=7, checkpoint_every=7, progress=False)
+    assert [int(path.stem[-9:]) < poisoned_at for path in checkpoint.checkpoints(tmp_path)] in ([True], [True, True])
+    assert all(math.isfinite(record["loss"]) for record in read_log(tmp_path))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_checkpoint_that_holds_what_is_not_a_number_is_not_written(bad, dtype, tmp_path):
+    checkpoint.save(tmp_path, 1, {"a": torch.zeros(3, dtype=dtype), "none": torch.zeros(0)}, {"config": {}})
+    with pytest.raises(SaeCoreError, match="step 2: a holds a value that is not a number; not saved"):
+        checkpoint.save(tmp_path, 2, {"a": torch.tensor([[1.0, bad], [0.0, 2.0]], dtype=dtype)}, {"config": {}})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000001.safetensors"]
 
 
 # --- checkpoints by themselves --------------------------------------------------------------------------------------
@@ -544,6 +601,40 @@ def test_a_checkpoint_brings_back_tensors_and_state(tmp_path):
     loaded, state = checkpoint.latest(tmp_path, {"steps": (1, 2)})
     assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
     assert state == {"step": 7, "config": {"steps": [1, 2]}, "seconds": 1.5}
+
+
+def test_a_checkpoint_continues_only_the_run_that_it_is_of(tmp_path):
+    identity = {"text": "ab", "d_in": 3}
+    checkpoint.save(tmp_path, 1, {"a": torch.zeros(1)}, {"config": {"lr": 1.0}, "identity": identity})
+    assert checkpoint.latest(tmp_path, {"lr": 1.0}, identity)[1]["step"] == 1
+    for changed in ({"text": "cd"}, {"d_in": 4}, {"model": "ef"}):
+        with pytest.raises(SaeCoreError, match=f"written for another {[*changed][0]}, .*use the old one or another"):
+            checkpoint.latest(tmp_path, {"lr": 1.0}, identity | changed)
+
+
+def test_a_digest_changes_with_every_value_and_not_with_the_memory_order():
+    one = checkpoint.digest([torch.arange(6.0).view(2, 3)])
+    assert one == checkpoint.digest([np.arange(6, dtype=np.float32)])
+    assert one == checkpoint.digest([torch.arange(6.0).view(2, 3).T.contiguous().T])
+    for changed in (torch.arange(6.0) + 1e-6, torch.arange(6.0).flip(0), torch.arange(5.0)):
+        assert checkpoint.digest([changed]) != one
+    assert checkpoint.digest([torch.zeros(2, dtype=torch.bfloat16), torch.tensor(3)])
+
+
+def test_a_folder_is_one_processs_until_it_ends(tmp_path):
+    with checkpoint.only_process(tmp_path / "run"):
+        (tmp_path / "run" / ".checkpoint-000000001.safetensors.partial").touch()
+        with pytest.raises(SaeCoreError, match="run: another process is writing into it"):
+            with checkpoint.only_process(tmp_path / "run"):
+                pass
+        with checkpoint.only_process(tmp_path / "other"):
+            pass
+    with checkpoint.only_process(tmp_path / "run"):
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]  # the rest was of a killed process
+    (tmp_path / "file").touch()
+    with pytest.raises(SaeCoreError, match="file: cannot be written"):
+        with checkpoint.only_process(tmp_path / "file"):
+            pass
 
 
 def test_there_is_no_checkpoint_in_a_new_folder(tmp_path):

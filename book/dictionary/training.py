@@ -48,6 +48,7 @@ from sae_core.corpus import open_corpus
 from sae_core.language_model import load_model, to_tensor
 from sae_core.recipe import TrainConfig, paper_scaled
 from sae_core.runs import held_out, training_text
+from sae_core.step import loss_step
 from sae_core.tokens import load_contexts
 
 
@@ -143,7 +144,7 @@ quote(objective.loss_per_example, "reconstruction, codes", "return")
 # averaged over the batch, on inputs that are **scaled so that the mean of* $\lVert x\rVert^2$ *is 512**.*
 #
 # The paper averages the squared error over the 512 neurons, so on the same inputs its λ is ours divided by 512
-# (`objective.paper_lambda`). It does not say that inputs are scaled.
+# (`objective.convert_lambda`). It does not say that inputs are scaled.
 # ```
 #
 # Public code calls all of these "the L1 coefficient":
@@ -261,7 +262,7 @@ chapter.number("other-norm", test.norm(dim=1).mean().item(), ".1f")
 # repeated data among the causes of dead features. The buffer refuses to start over:
 
 # %% tags=["remove-input"]
-quote(activations.ActivationBuffer._fresh_chunk, "if self.next_chunk", "raise")
+quote(activations.ActivationBuffer.next_batch, "if self.served + batch_size > len(self.rows):", "raise")
 
 # %% [markdown]
 # **Position 0 is left out.** Every context starts with the same token, and nothing comes before it. So its activation
@@ -274,7 +275,7 @@ quote(activations.HarvestedChunks.__getitem__, "rows =", "return")
 
 # %% [markdown]
 # The vectors of one context resemble each other, so they are shuffled. A buffer holds those of many contexts and serves
-# them in random order. When half of it is used up, that half is filled with fresh ones.
+# them in random order. When a quarter of it is used up, that quarter is filled with fresh ones.
 #
 # ## The recipe, rule by rule
 #
@@ -296,10 +297,12 @@ start = trainer.sae
 # %% tags=["remove-cell"]
 raw_lam = recipe.lam / trainer.scale
 chapter.number("lam", recipe.lam, "g")
-chapter.number("lam-paper", objective.paper_lambda(recipe.lam, model.network.config.n_inner), ".4f")
+lam_paper = objective.convert_lambda(recipe.lam, "sae_core", "paper", model.network.config.n_inner)
+chapter.number("lam-paper", lam_paper, ".4f")
 chapter.number("scale", trainer.scale, ".2f")
 chapter.number("lam-raw", raw_lam, ".2f")
-chapter.number("lam-raw-paper", objective.paper_lambda(raw_lam, model.network.config.n_inner), ".4f")
+raw_lam_paper = objective.convert_lambda(raw_lam, "sae_core", "paper", model.network.config.n_inner)
+chapter.number("lam-raw-paper", raw_lam_paper, ".4f")
 
 # %% [markdown]
 # `paper_scaled` is the paper's recipe, adapted to runs that are too short for its absolute step counts. For a run of
@@ -398,7 +401,7 @@ quote(training.normalize_decoder, "sae.W_dec", "sae.W_dec")
 # rescales each entry by itself, does not keep the angle.
 
 # %% tags=["remove-input"]
-quote(training.remove_parallel_gradient, "gradient = sae", "gradient -=")
+quote(training.remove_parallel_gradient, "for gradient", "gradient -=")
 
 
 # %%
@@ -410,7 +413,7 @@ def radial_part(sae: SparseAutoencoder) -> tuple[float, float]:
 
 
 sae = trainer.sae
-step = objective.loss_step(sae, trainer.buffer.next_batch(batch_size) * trainer.scale, recipe.lam)
+step = loss_step(sae, trainer.buffer.next_batch(batch_size) * trainer.scale, recipe.lam)
 sae.W_dec.grad = step.gradients["W_dec"]
 before, share_before = radial_part(sae)
 training.remove_parallel_gradient(sae)
@@ -453,7 +456,7 @@ def gradients_and_time(dense_above: float, repeats: int = 3) -> tuple[dict, floa
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
-        result = objective.loss_step(dictionary, x, raw_lam, dense_above=dense_above, bf16=dense_above == 1)
+        result = loss_step(dictionary, x, raw_lam, dense_above=dense_above, bf16=dense_above == 1)
         times.append(time.perf_counter() - started)
     return result.gradients, statistics.median(times)
 
@@ -790,7 +793,7 @@ plots.table(comparison[0], comparison[1:])
 norm_error = (resampled.sae.W_dec.norm(dim=1) - 1).abs().max().item()
 left = after
 for which in (resampled, plain):
-    step = objective.loss_step(which.sae, which.buffer.next_batch(batch_size) * which.scale, recipe.lam)
+    step = loss_step(which.sae, which.buffer.next_batch(batch_size) * which.scale, recipe.lam)
     which.sae.W_dec.grad = step.gradients["W_dec"]
     training.remove_parallel_gradient(which.sae)
     left = max(left, radial_part(which.sae)[0])
