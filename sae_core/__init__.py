@@ -4,7 +4,7 @@ One file for one idea; each reads from top to bottom:
 
 text          corpus, pocket, installed_code, tokens
 the model     language_model, ngrams, pretraining, bundle
-the training  activations, autoencoder, variants, objective, step, resampling, training, parallel, runs
+the training  activations, autoencoder, variants, objective, step, gpu, resampling, training, parallel, runs
 its state     checkpoint, interruption, log
 the features  metrics, evidence, proxies, effects
 the book      plots, chapter

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass
 class TrainConfig:
-    """A recipe. The defaults are the paper's, where it states a value (facts: appendix "Advice for Training…").
+    """A recipe. The defaults are the paper's, where it states a value (appendix "Advice for Training…").
 
     λ multiplies the L1 norm of one example's codes against its squared error *summed* over d_in (see `objective`); of
     jumprelu the L0 norm; topk and batchtopk have no use for it.

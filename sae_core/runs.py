@@ -28,7 +28,7 @@ from .training import Trainer, train
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-LATE_L0 = 15  # active features per example late in a run, for estimates of its length
+TYPICAL_L0 = 30  # active features per example, on average over a run, for estimates of its length
 
 
 def training_text(model: LanguageModel) -> Mixture:
@@ -157,7 +157,7 @@ def _end_of_training(folder: Path) -> dict[str, float]:
 
 
 def seconds_to_train(config: TrainConfig, network: GPT2LMHeadModel) -> float:
-    """About how long training takes here, by a few real steps: dense ones until λ has risen, sparse ones after it.
+    """About how long training takes here, by a few real steps: dense ones until λ has half risen, then sparse ones.
 
     The fastest of each kind counts, for others may be at work on the machine, too.
     """
@@ -174,13 +174,13 @@ def seconds_to_train(config: TrainConfig, network: GPT2LMHeadModel) -> float:
     started = time.monotonic()
     for now in trainer.run():
         seconds.append(time.monotonic() - started)
-        if now.step == 2:  # from here on as many codes are active as late in a run
+        if now.step == 2:  # from here on as many codes are active as on average
             x = trainer.buffer.next_batch(config.batch_size) * trainer.scale
             pre = (x @ trainer.sae.W_enc + trainer.sae.folded_bias()).flatten()
-            trainer.sae.b_enc.data -= pre[:: 1 + len(pre) // 2**22].quantile(1 - LATE_L0 / config.d_sae)
+            trainer.sae.b_enc.data -= pre[:: 1 + len(pre) // 2**22].quantile(1 - TYPICAL_L0 / config.d_sae)
         started = time.monotonic()
     dense, sparse, harvest = min(seconds[:2]), min(seconds[2:]), min(harvests) * config.batch_size / chunks.rows
-    return config.steps * (sparse + harvest) + config.lam_warmup * (dense - sparse)
+    return config.steps * (sparse + harvest) + config.lam_warmup / 2 * (dense - sparse)
 
 
 def evaluate_dictionary(

@@ -94,22 +94,26 @@ _Parts = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]
 def _dense(sae: SparseAutoencoder, x: Tensor, bias: Tensor, l1_weight: Tensor, bf16: bool, rows: int) -> _Parts:
     batch, narrow = len(x), torch.bfloat16 if bf16 else x.dtype
     W_enc, W_dec = sae.W_enc.to(narrow), sae.W_dec.to(narrow)
-    errors, mean_codes, fired = [], torch.zeros_like(bias), torch.zeros_like(bias, dtype=torch.int64)
+    errors, mean_codes, fired = [], torch.zeros_like(bias), torch.zeros_like(bias)
     gradients = {name: torch.zeros_like(getattr(sae, name)) for name in ("W_enc", "b_enc", "W_dec")}
     for part in x.split(rows):
         codes = (part.to(narrow) @ W_enc).to(x.dtype).add_(bias).relu_()
-        active = codes > 0
+        active = codes.sign()  # 1 or 0: sums and products of floats are several times as fast as those of bools
         mean_codes += codes.sum(0)
         fired += active.sum(0)
         codes = codes.to(narrow)
         error = (codes @ W_dec).to(x.dtype).add_(sae.b_dec).sub_(part)
         errors.append(error)
-        d_pre = (error.to(narrow) @ W_dec.T).to(x.dtype).mul_(2 / batch).add_(l1_weight / batch).mul_(active)
+        d_pre = ((error * (2 / batch)).to(narrow) @ W_dec.T).to(x.dtype).add_(l1_weight / batch).mul_(active)
         gradients["b_enc"] += d_pre.sum(0)
-        gradients["W_enc"].T.add_(d_pre.to(narrow).T @ part.to(narrow))
-        gradients["W_dec"].add_(codes.T @ error.to(narrow))
+        if bf16:
+            gradients["W_enc"].T.add_(d_pre.to(narrow).T @ part.to(narrow))
+            gradients["W_dec"].add_(codes.T @ error.to(narrow))
+        else:  # the product adds itself to the sum, without a matrix in between
+            for sums, left, right in ((gradients["W_enc"].T, d_pre.T, part), (gradients["W_dec"], codes.T, error)):
+                torch.addmm(sums, left, right, out=sums)
     gradients["W_dec"].mul_(2 / batch)  # not as alpha of add_, which torch.compile loses (PyTorch 2.13)
-    return torch.cat(errors), mean_codes / batch, fired, gradients
+    return torch.cat(errors), mean_codes / batch, fired.long(), gradients
 
 
 def _sparse(sae: SparseAutoencoder, x: Tensor, codes: Tensor, l1_weight: Tensor) -> _Parts:

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from sae_core import bundle
-from sae_core.autoencoder import NAMES, SparseAutoencoder, dictionary_metadata, load_dictionary, save_dictionary
+from sae_core.autoencoder import (
+    NAMES,
+    ROWS,
+    SparseAutoencoder,
+    dictionary_metadata,
+    load_dictionary,
+    save_dictionary,
+)
 from sae_core.errors import SaeCoreError
 
 

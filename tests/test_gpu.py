@@ -97,6 +97,16 @@ def test_the_step_equals_the_one_of_the_cpu(recipe):
     assert (here.sae.W_enc - start).norm() > 0.05 * start.norm()  # the steps led somewhere
 
 
+def test_it_goes_on_from_where_the_optimiser_is_and_leaves_small_gradients_alone():
+    here, there = trainer(april(clip=1e3)), trainer(april(clip=1e3))
+    pairs = zip(here.run(), there.run(), strict=True)
+    for _ in range(5):
+        next(pairs)
+    as_on_a_gpu(there)
+    for _ in zip(here.run(), there.run(), strict=True):  # as after a resume
+        assert_same(there, here)
+
+
 def test_bf16_products_stay_close():
     exact, rounded = as_on_a_gpu(trainer(april())), as_on_a_gpu(trainer(april(bf16=True)))
     for _ in zip(exact.run(), rounded.run(), strict=True):
@@ -205,6 +215,15 @@ def test_a_run_by_graph_equals_one_step_by_step_and_keeps_what_it_yielded(graphe
     for expected, found in pairs:
         torch.testing.assert_close(found.squared_error, expected.squared_error, rtol=1e-5, atol=1e-6)
         assert torch.equal(found.fired, expected.fired)
+
+
+def test_fp32_products_may_use_tf32_within_a_step_only(graphed, monkeypatch):
+    one, step = graphed
+    seen, update = [], gpu.update
+    monkeypatch.setattr(gpu, "update", lambda *rest: seen.append(torch.get_float32_matmul_precision()) or update(*rest))
+    before = torch.get_float32_matmul_precision()
+    next(one.run())
+    assert set(seen) == {"high"} and torch.get_float32_matmul_precision() == before == "highest"
 
 
 def test_a_compiler_that_changes_the_step_is_not_used(graphed, monkeypatch):

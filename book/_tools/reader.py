@@ -51,6 +51,7 @@ def state() -> str:
     tools = [ROOT / "book" / "_tools" / name for name in ("reader.py", "figures.py")]
     parts = [
         digest(ROOT, [*(ROOT / "sae_core").rglob("*"), *tools, ROOT / "constraints.txt"]),
+        digest(ROOT, [ROOT / "benchmarks" / "results.py", *(ROOT / "benchmarks" / "results").glob("*.json")]),
         open_corpus().identity,
         os.environ.get("SAE_CORE_MODE", "quick"),
     ]

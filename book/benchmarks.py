@@ -1,0 +1,314 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # Benchmarks
+#
+# How fast is `sae_core`, and what do you lose for it? This page puts it beside three libraries that you might use
+# instead: SAELens, dictionary_learning and sparsify. No number here is typed. A script measured all of them and left
+# files, and this page reads the files.
+#
+# {glue:text}`smoke`
+
+# %% tags=["hide-input"]
+import sys
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+import sae_core
+from sae_core import chapter, plots
+
+places = (Path.cwd(), *Path.cwd().parents, Path(sae_core.__file__).parents[1])
+sys.path.append(str(next(place / "benchmarks" for place in places if (place / "benchmarks" / "results.py").is_file())))
+import results  # benchmarks/results.py: reads a file and refuses one that lacks a field
+
+found = {name: results.load(name) for name in ("step", "end_to_end", "harvest", "memory", "quality")}
+step, quality = found["step"], found["quality"]
+
+
+def spread(one: results.Ratio | results.Series, format: str = ".3g") -> str:
+    """Median and quartiles over the rounds; the median alone where there was one round."""
+    middle, (low, high) = f"{one.median:{format}}", one.quartiles
+    return middle if len(one.values) == 1 else f"{middle} ({low:{format}} to {high:{format}})"
+
+
+def verdict(ratio: results.Ratio) -> str:
+    return {True: "met", False: "missed", None: ""}[ratio.met]
+
+
+def target(ratio: results.Ratio) -> str:
+    return "" if ratio.target is None else f"{'at least' if ratio.at_least else 'at most'} {ratio.target:g}"
+
+
+def ratio_table(result: results.Result):
+    rows = [(one.group, one.name, spread(one), target(one), verdict(one)) for one in result.ratios]
+    return plots.table(["case", "ratio", "measured", "target", ""], rows)
+
+
+judged = [one.met for result in found.values() for one in result.ratios if one.met is not None]
+smoke = [name for name, result in found.items() if result.quick]
+chapter.number("targets", len(judged))
+chapter.number("met", sum(judged))
+chapter.number("cpu", step.machine["cpu"])
+chapter.number("cores", step.machine["cores"])
+chapter.number("threads", step.machine["threads"])
+chapter.number("memory", step.machine["memory_gb"], ".0f")
+chapter.number("rounds", step.settings["rounds"])
+chapter.number("date", step.date[:10])
+chapter.number("commit", step.commit)
+chapter.number("text", step.text)
+chapter.number("run-activations", found["end_to_end"].settings["activations"], ",")
+chapter.number("run-buffer", found["end_to_end"].settings["buffer_rows"], ",")
+chapter.number("their-buffer", found["end_to_end"].settings["their_buffer_rows"], ",")
+chapter.number("batch", step.settings["batch_size"], ",")
+chapter.number("lambda", step.settings["lam"], "g")
+chapter.number("origins", "; ".join(f"{size}: {origin}" for size, origin in step.settings["dictionaries"].items()))
+chapter.number(
+    "smoke",
+    "Do not quote these numbers: those of " + ", ".join(smoke) + " come from a smoke run at toy sizes."
+    if smoke
+    else "All numbers are from full runs.",
+)
+
+# %% [markdown]
+# We set {glue:text}`targets` targets before we measured. {glue:text}`met` of them are met. The tables below show every
+# one, met or missed.
+#
+# ## How it is measured
+#
+# - **Same input.** All libraries get the same activations, of language model A on *{glue:text}`text`*, in the same
+#   batches of {glue:text}`batch`. They are divided by one number, so that their mean squared norm is the number of
+#   neurons.
+# - **Own code.** Every library runs its own training step, with its own optimiser and its own statistics, as its users
+#   would run it. Each lives in an environment of its own, with the same version of PyTorch.
+# - **In turns.** A step of A, a step of B, a step of C, and again: {glue:text}`rounds` rounds, after one that does not
+#   count. A slow minute of the machine then hits all of them. We divide within each round and give the median of the
+#   ratios, with their quartiles in brackets.
+# - **Same machine.** {glue:text}`cpu`, {glue:text}`threads` threads on {glue:text}`cores` cores,
+#   {glue:text}`memory` GB, on {glue:text}`date`, at commit {glue:text}`commit`.
+
+# %% tags=["hide-input"]
+plots.table(["", "version"], [(name, version) for name, version in step.versions.items()])
+
+# %% [markdown]
+# ## One training step
+#
+# In the **steady state** most features are silent on most tokens. Every library starts from the same trained
+# dictionary ({glue:text}`origins`) and the same $\lambda$ of {glue:text}`lambda`. For a ReLU dictionary, the gradient
+# of a silent feature is exactly zero. `sae_core` uses that: only the encoder's product stays dense. The others multiply
+# all the zeros.
+#
+# At the **start** of training most features fire. There is nothing sparse to use, and the step is dense for everybody.
+#
+# ```{admonition} Predict
+# :class: tip
+# A dense step needs six large products, one of them in the encoder's forward pass. If all but that one were free, how
+# much faster could a step be? Where will the real number lie?
+# ```
+#
+# The **floor** answers the first question. It is that one product by itself, so nobody can be faster.
+
+# %% tags=["hide-input"]
+#| label: fig-benchmarks-step
+#| caption: >-
+#|   Activations per second of one training step. The floor is a single dense product. Whiskers reach from the lower
+#|   to the upper quartile.
+groups = list(dict.fromkeys(one.group for one in step.series if one.unit == "activations/s"))
+figure = go.Figure()
+for group in groups:
+    rates = [one for one in step.series if one.group == group]
+    figure.add_bar(
+        x=[one.median for one in rates],
+        y=[one.name for one in rates],
+        name=group,
+        orientation="h",
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [one.quartiles[1] - one.median for one in rates],
+            "arrayminus": [one.median - one.quartiles[0] for one in rates],
+        },
+        hovertemplate="%{y}: %{x:,.0f} activations/s",
+    )
+figure.update_yaxes(autorange="reversed")
+figure.update_xaxes(title="activations per second", type="log", dtick=1)
+plots.describe(
+    figure,
+    "Bars of the activations per second, by contender. "
+    + " ".join(
+        f"{group}: " + ", ".join(f"{one.name} {one.median:,.0f}" for one in step.series if one.group == group) + "."
+        for group in groups
+    ),
+    height=620,
+    legend={"orientation": "h", "y": 1.1},
+)
+
+# %% tags=["hide-input"]
+ratio_table(step)
+
+# %% [markdown]
+# Check that the steady state was one. These are the active features per token at the end of each round.
+
+# %% tags=["hide-input"]
+l0 = [one for one in step.series if one.group.endswith(", L0")]
+plots.table(["case", "library", "L0"], [(one.group.removesuffix(", L0"), one.name, spread(one, ".1f")) for one in l0])
+
+# %% [markdown]
+# ```{admonition} A trap: sparsify is not in this race
+# :class: warning
+# sparsify refuses L1. Its step keeps the 32 largest codes and has no penalty. We show it because you may choose it.
+# It solves another problem, so there is no target for that ratio.
+# ```
+#
+# ## From tokens to a dictionary
+#
+# A step is not a run. Here each library loads the model, computes activations, trains on them and saves the result.
+# Both get the text as tokens and train on {glue:text}`run-activations` activations. Each has the shuffling buffer that
+# its own documentation recommends: SAELens' holds {glue:text}`their-buffer` activations, ours {glue:text}`run-buffer`.
+# A buffer has to be filled before the first step, and this counts against us.
+
+# %% tags=["hide-input"]
+ratio_table(found["end_to_end"])
+
+# %% tags=["hide-input"]
+plots.table(
+    ["", "library", "measured", "unit"],
+    [(one.group, one.name, spread(one), one.unit) for one in found["end_to_end"].series],
+)
+
+# %% [markdown]
+# The share of the model's forward passes says what even a perfect trainer could not save.
+#
+# ## Reading activations
+#
+# `harvest` stops the forward pass once it has what it came for. The unembedding, which costs most in a model this
+# small, never runs. TransformerLens' bridge offers much more: it keeps every activation of the model by name. With
+# *one hook* it is told to keep one and to stop early. *Network* is the plain PyTorch model with a hook, *body* the same
+# without its unembedding. All of them return the same numbers, and the script stops if they do not.
+
+# %% tags=["hide-input"]
+ratio_table(found["harvest"])
+
+# %% [markdown]
+# ## Memory
+#
+# The buffer says how large it will be. And a run that is ten times as long must not need more. One run each: memory
+# does not vary as time does.
+
+# %% tags=["hide-input"]
+ratio_table(found["memory"])
+
+# %% [markdown]
+# ## Is the result as good?
+#
+# A fast step is worth nothing if it learns less. So all three train on the same batches, in the same order, for the
+# same number of steps. Then our code measures all the dictionaries alike, on text that nobody trained on. Before that
+# it checks that each gives the same codes and reconstructions as in its own library.
+#
+# **How $\lambda$ was converted.** It was not, and that needs a reason. All three add up the squared error over the
+# neurons and average over the batch. All three add $\lambda$ times the sum of one token's codes. SAELens multiplies
+# each code by the norm of its decoder row, which it leaves free; ours and dictionary_learning's rows have norm 1. So
+# the same $\lambda$ asks for the same trade.
+#
+# **What else is alike.** The learning rate, its fall over the last fifth, and the warm-up of $\lambda$. SAELens has a
+# second row at the learning rate that is its default.
+
+# %% tags=["remove-cell"]
+chapter.number("steps", quality.settings["steps"], ",")
+chapter.number("quality-batch", quality.settings["batch_size"], ",")
+chapter.number("quality-activations", quality.settings["steps"] * quality.settings["batch_size"], ",")
+chapter.number("quality-text", quality.settings["held_out_text"])
+chapter.number("quality-tokens", quality.settings["held_out_tokens"], ",")
+
+# %% [markdown]
+# Each ran {glue:text}`steps` steps of {glue:text}`quality-batch`, {glue:text}`quality-activations` activations in all.
+# Measured on {glue:text}`quality-tokens` held-out tokens of *{glue:text}`quality-text`*.
+
+# %% tags=["hide-input"]
+#| label: fig-benchmarks-quality
+#| caption: >-
+#|   Active features per token against loss recovered, for three values of $\lambda$ each. Up and to the left is better.
+names = list(dict.fromkeys(one.name for one in quality.series))
+value = {(one.group, one.name): one.median for one in quality.series}
+lambdas = [f"λ = {lam:g}" for lam in quality.settings["lam"]]
+fronts = {
+    name: tuple([value[f"{lam}, {metric}", name] for lam in lambdas] for metric in ("l0_mean", "loss_recovered"))
+    for name in names
+}
+figure = plots.curves(
+    fronts,
+    "active features per token (L0)",
+    "loss recovered",
+    "Curves of loss recovered against L0, by library. "
+    + " ".join(
+        f"{name}: " + ", ".join(f"L0 {x:.1f} and {y:.3f}" for x, y in zip(*points, strict=True)) + "."
+        for name, points in fronts.items()
+    ),
+    height=420,
+)
+figure.update_traces(mode="lines+markers", text=lambdas, hovertemplate="%{text}: L0 %{x:.1f}, %{y:.3f}")
+figure.update_xaxes(type="log", dtick="D2")
+
+# %% tags=["hide-input"]
+metrics = ("l0_mean", "loss_recovered", "explained_variance", "dead")
+plots.table(
+    ["λ", "library", "L0", "loss recovered", "explained variance", "dead"],
+    [
+        (lam.removeprefix("λ = "), name, *(f"{value[f'{lam}, {metric}', name]:.4g}" for metric in metrics))
+        for lam in lambdas
+        for name in names
+    ],
+)
+
+# %% [markdown]
+# Two dictionaries at different L0 cannot be ranked by loss recovered alone: whoever uses more features recovers more.
+# So we draw a straight line between a peer's points, on the logarithm of L0, and read it at ours. Where our L0 lies
+# beyond a peer's points, we read the line between our points at theirs. Where that fails as well there is no row,
+# because we will not guess.
+
+# %% tags=["hide-input"]
+ratio_table(quality)
+
+# %% [markdown]
+# ## What the others do that ours does not
+#
+# Speed is one reason to choose a library. There are others, and they may matter more to you.
+#
+# - **SAELens** trains many kinds of dictionaries on almost any language model. It loads hundreds of published
+#   dictionaries, links to Neuronpedia, can put the model and the dictionary on different GPUs, and can compile its
+#   step. Its step keeps statistics that ours does not keep.
+# - **dictionary_learning** has a short file for each paper, and trains several dictionaries at once on the same
+#   activations. On a GPU it offers bf16. On a CPU it does not, so there is no such row.
+# - **sparsify** is made for large models and for GPUs. Its fused kernels are the reason to use it, and they do not run
+#   on a CPU. It also trains transcoders, and dictionaries from end to end.
+# - **TransformerLens** names every activation inside the model. Ours knows one place at a time.
+#
+# ## Repeat it
+#
+# ```sh
+# make bench                # all of it, several hours on two cores
+# make bench ONLY=step      # one measurement: step, harvest, end_to_end, memory or quality
+# make bench ROUNDS=10
+# ```
+#
+# The first call installs each library into an environment below `benchmarks/.venvs`, a few gigabytes in all. A run that
+# was stopped goes on where it was. Results are in `benchmarks/results`, one small file for each measurement. Leave the
+# machine alone meanwhile.
+#
+# ## What these numbers cannot tell
+#
+# - **One machine.** Another processor has another ratio between memory and arithmetic. A sparse step gains less where
+#   dense products are faster.
+# - **A noisy one.** The quartiles show how noisy. They cannot show what was wrong with all rounds alike.
+# - **One size of model.** These activations are narrow. With a larger model, its forward passes cost more and the
+#   trainer matters less.
+# - **A CPU.** On a GPU, dense products are so fast that sparsity does not pay.
+# - **L1 dictionaries.** Our other kinds of dictionaries do not have the sparse step's advantage unless their codes are
+#   sparse in the same way.
+# - **One seed in the quality table.** Small differences there mean nothing.
