@@ -3,8 +3,7 @@
 All three libraries weigh the squared error summed over d_in against λ times the L1 norm of one example, and the stored
 activations are normalised alike, so λ is the same number for all. All have the same learning rate, its linear decay
 over the last fifth and the same warm-up of λ. What differs is what each library does besides: ours resamples and keeps
-unit norms, SAELens clips gradients and leaves norms free, dictionary_learning keeps unit norms. SAELens also runs at
-the learning rate that is its default, in case ours does not suit it.
+unit norms, SAELens clips gradients and leaves norms free, dictionary_learning keeps unit norms.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from sae_core.runs import evaluate_dictionary, head, held_out
 CONTENDERS = {  # script, environment, learning rate
     "sae_core": ("train_ours", None, 1e-3),
     "SAELens": ("train_saelens", "saelens", 1e-3),
-    "SAELens, lr 3e-4": ("train_saelens", "saelens", 3e-4),
     "dictionary_learning": ("train_dictionary_learning", "dictionary_learning", 1e-3),
 }
 LAMBDAS = (2.0, 4.0, 8.0)

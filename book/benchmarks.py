@@ -216,8 +216,8 @@ ratio_table(found["memory"])
 # each code by the norm of its decoder row, which it leaves free; ours and dictionary_learning's rows have norm 1. So
 # the same $\lambda$ asks for the same trade.
 #
-# **What else is alike.** The learning rate, its fall over the last fifth, and the warm-up of $\lambda$. SAELens has a
-# second row at the learning rate that is its default.
+# **What else is alike.** The learning rate, its fall over the last fifth, and the warm-up of $\lambda$. SAELens'
+# default is a lower learning rate; we did not try it.
 
 # %% tags=["remove-cell"]
 chapter.number("steps", quality.settings["steps"], ",")

@@ -89,6 +89,7 @@ def said(recipes, tmp_path_factory):
     home = tmp_path_factory.mktemp("runs")
     runs = {"B": (pretraining, "_training_step", 10), "A/1": (ActivationBuffer, "next_batch", 40), "": None}
     said = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it (nohup)
     for name, stop in runs.items():
         output = StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(output):
@@ -97,6 +98,7 @@ def said(recipes, tmp_path_factory):
                 stop_at(patch, *stop)
             status = main(["release", *name.split(), "--recipes", str(recipes), "--home", str(home)])
         said.append((status, output.getvalue()))
+    signal.signal(signal.SIGINT, before)
     return said, home
 
 
@@ -500,7 +502,8 @@ def quality(monkeypatch):
     monkeypatch.setattr(module, "SIZES", (32, 48, 64))
     monkeypatch.setattr(module, "COMPARED", 64)
     monkeypatch.setattr(module, "SEEDS", (0,))
-    return module
+    yield module
+    torch.set_flush_denormal(False)
 
 
 def test_each_experiment_is_run_once_and_recorded(quality, home, tmp_path, capsys):
