@@ -57,6 +57,18 @@ def normalize_decoder(sae: SparseAutoencoder) -> None:
     sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12)  # an input of zeros may have become a row
 
 
+@torch.no_grad()
+def flush_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Set Adam's moments below 1e-30 to zero: they move no weight by as much as its last digit.
+
+    The moments of a feature that stays silent shrink at every step. After some 800 they would be denormal numbers,
+    below 1e-38, with which a CPU computes ten times slower.
+    """
+    for state in optimizer.state.values():
+        for moment in (state["exp_avg"], state["exp_avg_sq"]):
+            moment.masked_fill_(moment.abs() < 1e-30, 0.0)
+
+
 class Progress(NamedTuple):
     """What `Trainer.run` yields after each step. Its tensors are on the run's device and nothing waits for them."""
 
@@ -163,6 +175,8 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(sae.parameters(), config.clip)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
+        if self.step % 100 == 0 and not x.is_cuda:
+            flush_moments(self.optimizer)
         if config.unit_norm:
             normalize_decoder(sae)
         sae.constrain()

@@ -245,6 +245,22 @@ def test_steps_are_adams_on_the_gradients_of_the_loss():
         torch.testing.assert_close(getattr(trainer.sae, name), getattr(reference, name), atol=1e-5, rtol=1e-4)
 
 
+def test_moments_of_a_silent_feature_end_at_zero_and_never_stay_denormal():
+    trainer = Trainer(small(steps=1100, resample_at=()), make_buffer(n_chunks=1200))
+    with torch.no_grad():
+        trainer.sae.b_enc[3] = -1e3  # never fires
+    smallest_normal = torch.finfo(torch.float32).tiny
+    moments = {}
+    for now in trainer.run():
+        moments = {name: trainer.optimizer.state[getattr(trainer.sae, name)]["exp_avg"] for name in NAMES}
+        if now.step == 1:
+            moments["W_dec"][3] = 1e-3  # as if it had fired until now
+        if now.step == 50:
+            assert moments["W_dec"][3].all()  # what is small, not what is denormal yet, stays
+    assert not moments["W_dec"][3].any()
+    assert all((m.abs() >= smallest_normal)[m != 0].all() for m in moments.values())
+
+
 def test_every_activation_is_used_once(calls):
     class DifferentRows(PlantedChunks):
         def __getitem__(self, index):

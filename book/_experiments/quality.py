@@ -201,9 +201,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default="A", help="name or folder of the language model (default: A)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results file")
     options = parser.parse_args(arguments)
-    # Adam's moments of a feature that stays dead fall below the smallest normal number after some 800 steps, and a CPU
-    # computes with such numbers ten times slower. Set before the first product, so that torch's threads inherit it.
-    torch.set_flush_denormal(True)
 
     model = load_model(options.model)
     sha256 = bundle.sha256(model.folder / "model.safetensors")
