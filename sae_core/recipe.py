@@ -100,7 +100,9 @@ def paper_scaled(steps: int, **changes) -> TrainConfig:
     in silence (the paper: 2.5 % to 10 %, and 1.25 %). Inputs are normalised, so that λ means the same for every model.
     The learning rate is higher, as a short run needs, and falls over the last fifth; λ rises over the first twentieth,
     without which that learning rate silences nine features out of ten within the first hundreds of steps.
+    Variants and ghost gradients revive features in their own way and do not resample.
     """
+    plain = changes.get("architecture", "standard") == "standard" and not changes.get("ghost_gradients")
     recipe = {
         "steps": steps,
         "batch_size": 4096,
@@ -109,7 +111,7 @@ def paper_scaled(steps: int, **changes) -> TrainConfig:
         "lr": 1e-3,
         "lr_decay": steps // 5,
         "normalize": True,
-        "resample_at": tuple(steps * tenth // 10 for tenth in (1, 2, 3, 4)),
+        "resample_at": tuple(steps * tenth // 10 for tenth in (1, 2, 3, 4)) if plain else (),
         "dead_after": max(1, steps // 100),
         "resample_inputs": 131_072,
     }

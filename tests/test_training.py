@@ -98,6 +98,13 @@ def test_the_scaled_preset_keeps_the_rules_and_scales_the_steps():
     assert paper_scaled(1000, lam=7.0, dead_after=3).lam == 7.0
 
 
+@pytest.mark.parametrize("variant", [{"architecture": "topk", "k": 8}, {"ghost_gradients": True}])
+def test_the_scaled_preset_resamples_only_where_nothing_else_revives_features(variant):
+    assert paper_scaled(1000).resample_at == (100, 200, 300, 400)
+    assert paper_scaled(1000, **variant).resample_at == ()
+    assert paper_scaled(1000, ghost_gradients=True, resample_at=(5,)).resample_at == (5,)
+
+
 def test_the_april_preset_has_the_updates_numbers():
     config = april_2024(steps=1000)
     assert april_2024().steps == 200_000 and config.lr == 5e-5 and config.lam == 5.0
