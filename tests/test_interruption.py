@@ -380,26 +380,26 @@ def assert_untouched(folder):
     assert not list(folder.glob(".*.partial"))
 
 
-def test_a_full_disk_is_named_whatever_file_it_stops_and_nothing_is_lost(command, model, undisturbed, tmp_path):
-    out = tmp_path / "out"
-    for file, moment in FULL.items():
-        status, output = command(train_arguments(model, out), moment)
+def assert_a_full_disk_loses_nothing(command, arguments, out, moments, undisturbed, weights):
+    for file, moment in moments.items():
+        status, output = command(arguments, moment)
         assert status == 2, (file, output)
         assert output.splitlines()[-1].startswith(f"sae-core: {out / file}: cannot be written (")
         assert_untouched(out)
-    assert command(train_arguments(model, out))[0] == 0
-    assert_same_run(out, undisturbed, "sae_weights.safetensors")
+    assert command(arguments)[0] == 0
+    assert_same_run(out, undisturbed, weights)
+
+
+def test_a_full_disk_is_named_whatever_file_it_stops_and_nothing_is_lost(command, model, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    arguments = train_arguments(model, out)
+    assert_a_full_disk_loses_nothing(command, arguments, out, FULL, undisturbed, "sae_weights.safetensors")
 
 
 def test_a_full_disk_stops_a_models_run_in_the_same_way(command, small_text, undisturbed_model, tmp_path):
     out = tmp_path / "model"
-    for file, moment in FULL_OF_A_MODEL.items():
-        status, output = command(pretrain_arguments(small_text, out), moment)
-        assert status == 2, (file, output)
-        assert output.splitlines()[-1].startswith(f"sae-core: {out / file}: cannot be written (")
-        assert_untouched(out)
-    assert command(pretrain_arguments(small_text, out))[0] == 0
-    assert_same_run(out, undisturbed_model, "model.safetensors")
+    arguments = pretrain_arguments(small_text, out)
+    assert_a_full_disk_loses_nothing(command, arguments, out, FULL_OF_A_MODEL, undisturbed_model, "model.safetensors")
 
 
 def test_a_line_of_the_log_that_was_cut_short_is_written_again(command, model, undisturbed, tmp_path):

@@ -1,9 +1,8 @@
 """The hand-written gradients of the ReLU loss, on the dense and on the sparse path."""
 
-import itertools
-
 import pytest
 import torch
+from test_objective import BATCH, D_IN, D_SAE, LAM, autograd, every_loss, make
 from torch.utils.flop_counter import FlopCounterMode
 
 from sae_core import step as step_module
@@ -11,32 +10,9 @@ from sae_core.autoencoder import NAMES, ROWS, SparseAutoencoder
 from sae_core.objective import loss_per_example
 from sae_core.step import loss_step
 
-D_IN, D_SAE, BATCH, LAM = 8, 24, 40, 0.7
 DENSE, SPARSE = 0.0, 1.0  # dense_above
 
 every_path = pytest.mark.parametrize("dense_above", [DENSE, SPARSE], ids=["dense", "sparse"])
-every_loss = pytest.mark.parametrize(
-    ("tied_bias", "by_decoder_norm"),
-    list(itertools.product([True, False], [True, False])),
-    ids=["tied by norm", "tied", "untied by norm", "untied"],
-)
-
-
-def make(tied_bias=True, dtype=torch.float64, seed=0, d_in=D_IN, d_sae=D_SAE, batch=BATCH):
-    """A dictionary with random parameters and a batch on which about a third of the codes are active."""
-    generator = torch.Generator().manual_seed(seed)
-    sae = SparseAutoencoder(d_in, d_sae, tied_bias, generator).to(dtype)
-    with torch.no_grad():
-        sae.b_enc.normal_(-0.3, 0.2, generator=generator)
-        sae.b_dec.normal_(0, 0.5, generator=generator)
-        sae.W_dec *= torch.rand(d_sae, 1, generator=generator, dtype=dtype) + 0.5
-    x = torch.randn(batch, d_in, generator=generator, dtype=dtype)
-    assert 0.1 < (sae.encode(x) > 0).double().mean() < 0.6
-    return sae, x
-
-
-def autograd(sae, loss):
-    return dict(zip(NAMES, torch.autograd.grad(loss, [getattr(sae, name) for name in NAMES]), strict=True))
 
 
 # --- what is reported -----------------------------------------------------------------------------------------------
