@@ -21,6 +21,7 @@ from session import WORK
 from torch import Tensor
 
 from sae_core.activations import HarvestedChunks
+from sae_core.cards import commit
 from sae_core.language_model import load_model
 from sae_core.recipe import paper_scaled
 from sae_core.training import Trainer
@@ -161,7 +162,7 @@ def main() -> None:
         measurement="gpu",
         quick=options.small,
         date=results.now(),
-        commit=results.commit(),
+        commit=commit(),
         machine={**results.machine(torch.get_num_threads()), "gpu": card},
         versions={"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda or ""},
         text="random activations and tokens",

@@ -10,12 +10,12 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
+from sae_core.cards import processor
 from sae_core.errors import SaeCoreError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,28 +149,12 @@ def machine(threads: int) -> dict[str, str | int | float]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cpu": _cpu_model(),
+        "cpu": processor(),
         "cores": cores,
         "threads": threads,
         "memory_gb": round(memory / 2**30, 1),
         "system": platform.system(),
     }
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """What git calls the working tree, "" without git."""
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.check_output(describe, stderr=subprocess.DEVNULL, text=True).strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def now() -> str:

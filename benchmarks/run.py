@@ -17,6 +17,7 @@ import results
 import torch
 from session import WORK, Session
 
+from sae_core.cards import commit
 from sae_core.corpus import open_corpus
 from sae_core.errors import SaeCoreError
 
@@ -65,7 +66,7 @@ def measure(name: str, session: Session, out: Path) -> None:
         measurement=name,
         quick=session.quick,
         date=results.now(),
-        commit=results.commit(),
+        commit=commit(),
         machine=results.machine(session.threads),
         versions=environments.versions(peers),
         text=open_corpus().name,

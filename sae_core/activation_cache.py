@@ -25,6 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .activations import Chunks, check_finite
+from .bundle import read_sha256
 from .checkpoint import only_process
 from .corpus import cache_folder, write_atomically, write_text_atomically
 from .errors import SaeCoreError
@@ -107,15 +108,8 @@ def _shard_name(number: int) -> str:
 
 
 def _sha256(path: Path) -> str | None:
-    """Of a file, as hex digits, in pieces: a shard is large. None where there is no file."""
-    value, piece = hashlib.sha256(), bytearray(1 << 20)
-    try:
-        with path.open("rb", buffering=0) as file:
-            while n_bytes := file.readinto(piece):
-                value.update(memoryview(piece)[:n_bytes])
-    except FileNotFoundError:
-        return None
-    return value.hexdigest()
+    """Of a file, as hex digits. None where there is no file."""
+    return read_sha256(path) if path.exists() else None
 
 
 def _parse(manifest: bytes, name: str) -> dict[str, Any]:

@@ -71,8 +71,16 @@ def sha256(path: Path) -> str:
 
 @lru_cache
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+    return read_sha256(path)
+
+
+def read_sha256(path: Path) -> str:
+    """SHA-256 of a file as hex digits, read in pieces: it may be large."""
+    value, piece = hashlib.sha256(), bytearray(1 << 20)
+    with path.open("rb", buffering=0) as file:
+        while n_bytes := file.readinto(piece):
+            value.update(memoryview(piece)[:n_bytes])
+    return value.hexdigest()
 
 
 def write_checksums(root: Path = PACKAGED) -> None:

@@ -114,6 +114,10 @@ def write_dictionary_card(folder: Path) -> None:
     repeated = run["activations"] / run["distinct_activations"]
     standard = config["architecture"] == "standard"
     lambdas = _lambdas(recipe["lam"], run["input_scale"], config["d_in"])
+    x = "(x - b_dec)" if config["apply_b_dec_to_input"] else "x"
+    formula = f"f = relu({x} W_enc + b_enc)        x̂ = f W_dec + b_dec"
+    if not standard:
+        formula = "x̂ = f W_dec + b_dec        with codes f as the class of that name in sae_core.variants"
     rows = {
         "text": _text(run["text"]),
         "activations": f"{run['activations']:,} in {recipe['steps']:,} steps of {recipe['batch_size']:,}; each used {repeated:.2g} times",
@@ -133,7 +137,7 @@ library_name: saelens
 {config["d_sae"]:,} features for the {config["d_in"]} MLP neurons of language model {run["model"]}
 (`{run["hook_name"]}`), in SAELens' layout, architecture {config["architecture"]}. On raw activations
 
-    f = {"relu" if standard else config["architecture"]}({"(x - b_dec)" if config["apply_b_dec_to_input"] else "x"} W_enc + b_enc)        x̂ = f W_dec + b_dec
+    {formula}
 
 {_table("training", rows | _machine(run))}
 The whole configuration is `metadata.recipe` in cfg.json.
@@ -146,7 +150,7 @@ On {metrics["tokens"]:,} validation tokens, measured on the stored bf16 weights.
 ## Limits
 
 Dead and ultralow features are counted on these tokens only: a feature rarer than one in {metrics["tokens"]:,} cannot be
-told from a dead one. The L1 penalty shrinks activations (see norm_ratio).
+told from a dead one.{" The L1 penalty shrinks activations (see norm_ratio)." if standard else ""}
 
 ## Licence
 
