@@ -35,7 +35,7 @@ class Check:
         print(f"✓ {self.label}: passed" if problem is None else f"✗ {self.label}: {problem}")
 
     def refuses(self, *answers: Any, because: str) -> None:
-        """Raise SaeCoreError unless this wrong answer fails with `because` in the message: how the book tests its checks."""
+        """Raise SaeCoreError unless this wrong answer fails, with `because` in the message: a test of the check."""
         problem = self._problem(answers)
         if problem is None:
             raise SaeCoreError(f"{self.label}: a wrong answer passes its check; make the check stricter")

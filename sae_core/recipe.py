@@ -35,6 +35,7 @@ class TrainConfig:
     lr: float = 1e-4  # Adam's; the paper swept it and does not print the value
     lr_decay: int = 0  # last steps, over which the learning rate falls linearly to zero
     normalize: bool = False  # scale inputs so that the mean of ‖x‖² is d_in; undone in the result
+    encoder_start: float | None = None  # W_enc starts as this times W_dec transposed; None is Kaiming's, the paper's
     tied_bias: bool = True  # subtract b_dec before the encoder
     unit_norm: bool = True  # keep decoder rows at norm 1; otherwise weigh the L1 norm by the decoder norm
     clip: float | None = None  # largest norm of the gradient
@@ -64,6 +65,8 @@ class TrainConfig:
         if self.resample_at and self.resample_inputs > self.buffer_rows:
             limit = f"buffer_rows = {self.buffer_rows}"
             raise SaeCoreError(f"train: resample_inputs = {self.resample_inputs} must not exceed {limit}")
+        if self.encoder_start is not None and not self.encoder_start > 0:
+            raise SaeCoreError(f"train: encoder_start = {self.encoder_start} must be positive, or null for Kaiming's")
         if 2 * self.batch_size > self.buffer_rows:
             raise SaeCoreError(f"train: buffer_rows = {self.buffer_rows} must hold two batches of {self.batch_size}")
         self._check_architecture()
@@ -111,6 +114,7 @@ def paper_scaled(steps: int, **changes) -> TrainConfig:
         "lr": 1e-3,
         "lr_decay": steps // 5,
         "normalize": True,
+        "encoder_start": 0.1 if plain else None,
         "resample_at": tuple(steps * tenth // 10 for tenth in (1, 2, 3, 4)) if plain else (),
         "dead_after": max(1, steps // 100),
         "resample_inputs": 131_072,
@@ -132,6 +136,7 @@ def april_2024(steps: int = 200_000, **changes) -> TrainConfig:
         "lr": 5e-5,
         "lr_decay": steps // 5,
         "normalize": True,
+        "encoder_start": 1.0,
         "tied_bias": False,
         "unit_norm": False,
         "clip": 1.0,

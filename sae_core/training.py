@@ -111,9 +111,10 @@ class Trainer:
         sae = make(sample.shape[1], config.d_sae, config.tied_bias, self.generator, **options)
         if config.tied_bias:
             sae.b_dec.copy_(geometric_median(sample))
-        if not config.unit_norm:  # April 2024: encoder and decoder start as transposes of each other, at a small norm
-            sae.W_dec *= 0.1
-            sae.W_enc.copy_(sae.W_dec.T)
+        if not config.unit_norm:
+            sae.W_dec *= 0.1  # April 2024: a small norm to start with
+        if config.encoder_start is not None:
+            sae.W_enc.copy_(config.encoder_start * sae.W_dec.T)
         return sae
 
     def check_length(self) -> None:

@@ -395,6 +395,17 @@ def test_april_starts_with_a_transposed_encoder_small_rows_and_no_biases():
     assert not sae.b_enc.any() and not sae.b_dec.any() and not sae.tied_bias
 
 
+def test_the_scaled_recipe_starts_from_a_small_transposed_decoder_and_the_paper_from_kaimings_encoder():
+    sae = Trainer(small(encoder_start=0.25), make_buffer()).sae
+    torch.testing.assert_close(sae.W_enc, 0.25 * sae.W_dec.T)
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(sae.d_sae))
+    plain = Trainer(small(), make_buffer()).sae
+    assert not torch.allclose(plain.W_enc, 0.25 * plain.W_dec.T, atol=0.05)
+    assert paper().encoder_start is None and paper_scaled(100).encoder_start == 0.1
+    with pytest.raises(SaeCoreError, match="encoder_start = 0 must be positive"):
+        small(encoder_start=0)
+
+
 def test_april_weighs_the_l1_norm_by_the_decoder_norm_and_the_paper_does_not(calls):
     for config in (april(steps=1), small(steps=1)):
         for _ in Trainer(config, make_buffer()).run():
