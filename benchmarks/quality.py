@@ -1,9 +1,10 @@
 """Quality at equal work: L0 against loss recovered, after the same batches in the same order, at three values of λ.
 
 All three libraries weigh the squared error summed over d_in against λ times the L1 norm of one example, and the stored
-activations are normalised alike, so λ is the same number for all. All have the same learning rate, its linear decay
-over the last fifth and the same warm-up of λ. What differs is what each library does besides: ours resamples and keeps
-unit norms, SAELens clips gradients and leaves norms free, dictionary_learning keeps unit norms.
+activations are normalised alike, so λ is the same number for all. All have the same linear decay of the learning
+rate over the last fifth and the same warm-up of λ. What differs is what each library does besides: how it starts; ours
+resamples and keeps unit norms, SAELens clips gradients and leaves norms free, dictionary_learning keeps unit norms.
+Ours is trained at the learning rate of its recipe; of a peer, the best of two rates counts.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from sae_core.autoencoder import NAMES, SparseAutoencoder
 from sae_core.errors import SaeCoreError
 from sae_core.runs import evaluate_dictionary, head, held_out
 
-CONTENDERS = {  # script, environment, learning rate
-    "sae_core": ("train_ours", None, 1e-3),
-    "SAELens": ("train_saelens", "saelens", 1e-3),
-    "dictionary_learning": ("train_dictionary_learning", "dictionary_learning", 1e-3),
+CONTENDERS = {  # script, environment, learning rates
+    "sae_core": ("train_ours", None, (1e-3,)),
+    "SAELens": ("train_saelens", "saelens", (1e-3, 3e-4)),
+    "dictionary_learning": ("train_dictionary_learning", "dictionary_learning", (1e-3, 3e-4)),
 }
 LAMBDAS = (2.0, 4.0, 8.0)
 SAME = 1e-3  # relative difference of codes and reconstructions up to which a converted dictionary is the library's own
@@ -40,16 +41,16 @@ def measure(session: Session) -> tuple[dict, list[Series], list[Ratio]]:
         "batch_size": batch_size,
         "d_sae": session.size(quick=256, full=4096),
         "distinct_activations": source.distinct,
-        "lr": {name: lr for name, (_, _, lr) in CONTENDERS.items()},
+        "lr": {name: list(rates) for name, (_, _, rates) in CONTENDERS.items()},
         "lam": list(LAMBDAS),
         "held_out_text": text,
         "held_out_tokens": session.size(quick=2000, full=500_000),
     }
     contexts = head(contexts, settings["held_out_tokens"])
-    fronts: dict[str, list[dict]] = {}
-    for name, (script, peer, lr) in CONTENDERS.items():
-        if peer is None or peer in session.peers:
-            fronts[name] = []
+    measured: dict[tuple[str, float], list[dict]] = {}  # of a library at a learning rate, for each λ
+    for name, (script, peer, rates) in CONTENDERS.items():
+        for lr in rates if peer is None or peer in session.peers else ():
+            measured[name, lr] = []
             for lam in LAMBDAS:
                 recipe = {
                     "d_in": 512,
@@ -75,20 +76,25 @@ def measure(session: Session) -> tuple[dict, list[Series], list[Ratio]]:
 
                 part = {"script": script, "recipe": recipe, "activations": source.path.name}
                 part |= {"tokens": settings["held_out_tokens"]}
-                fronts[name].append(session.part(f"quality/{name.replace(' ', '')}-{lam:g}", part, one))
+                key = f"quality/{name.replace(' ', '')}-{lam:g}-{lr:g}"
+                measured[name, lr].append(session.part(key, part, one))
 
     series = [
-        Series.of(f"λ = {lam:g}, {metric}", name, unit, [metrics[metric]])
-        for name, front in fronts.items()
-        for lam, metrics in zip(LAMBDAS, front, strict=True)
+        Series.of(f"λ = {lam:g}, {metric}", f"{name}, rate {lr:g}", unit, [metrics[metric]])
+        for (name, lr), points in measured.items()
+        for lam, metrics in zip(LAMBDAS, points, strict=True)
         for metric, unit in (("l0_mean", "features"), ("loss_recovered", ""), ("explained_variance", ""), ("dead", ""))
     ]
     compared = "loss recovered at the same L0, sae_core -"
+    points_of: dict[str, list[dict]] = {}
+    for (name, _), points in measured.items():
+        points_of.setdefault(name, []).extend(points)
+    ours = points_of.pop("sae_core")
     differences = [
-        Ratio.of(f"λ = {lam:g}", f"{compared} {name}", [gain], 0.0)
-        for name, front in fronts.items()
-        for lam, gain in zip(LAMBDAS, gains(fronts["sae_core"], front), strict=True)
-        if name != "sae_core" and gain is not None
+        Ratio.of(f"λ = {lam:g}", f"{compared} {peer}", [gain], 0.0)
+        for peer, points in points_of.items()
+        for lam, gain in zip(LAMBDAS, gains(ours, front(points)), strict=True)
+        if gain is not None
     ]
     return settings, series, differences
 
@@ -108,24 +114,36 @@ def converted(path: Path) -> SparseAutoencoder:
     return sae
 
 
-def at_l0(front: list[dict], l0: float) -> float | None:
+def front(points: list[dict]) -> list[dict]:
+    """Those of the points that no other beats in both, fewer active features and more of the loss recovered."""
+    return [
+        p
+        for p in points
+        if not any(q["l0_mean"] < p["l0_mean"] and q["loss_recovered"] > p["loss_recovered"] for q in points)
+    ]
+
+
+def at_l0(points: list[dict], l0: float) -> float | None:
     """Loss recovered of a front at that L0, linear in log L0 between its points; None outside of them."""
-    points = sorted((math.log(point["l0_mean"]), point["loss_recovered"]) for point in front if point["l0_mean"] > 0)
-    if not points or l0 <= 0 or not points[0][0] <= math.log(l0) <= points[-1][0]:
+    known = sorted((math.log(point["l0_mean"]), point["loss_recovered"]) for point in points if point["l0_mean"] > 0)
+    if not known or l0 <= 0 or not known[0][0] <= math.log(l0) <= known[-1][0]:
         return None
-    return float(np.interp(math.log(l0), *zip(*points, strict=True)))
+    return float(np.interp(math.log(l0), *zip(*known, strict=True)))
 
 
 def gains(ours: list[dict], theirs: list[dict]) -> list[float | None]:
-    """By how much our loss recovered exceeds theirs at the same L0, for each λ.
+    """By how much the loss recovered by each of our points exceeds the peer's front at the same L0.
 
-    At our L0, on the line through their points; where ours lies beyond these, at their L0 on the line through ours.
+    A point of ours outside the peer's range of L0 is replaced by the nearest end of that range, on the line through
+    our points; None where neither reaches the other's L0.
     """
     found = []
-    for our, their in zip(ours, theirs, strict=True):
-        there, here = at_l0(theirs, our["l0_mean"]), at_l0(ours, their["l0_mean"])
+    for point in ours:
+        there = at_l0(theirs, point["l0_mean"])
         if there is not None:
-            found.append(our["loss_recovered"] - there)
-        else:
-            found.append(None if here is None else here - their["loss_recovered"])
+            found.append(point["loss_recovered"] - there)
+            continue
+        nearest = min(theirs, key=lambda p, l0=point["l0_mean"]: abs(p["l0_mean"] - l0), default=None)
+        here = at_l0(ours, nearest["l0_mean"]) if nearest else None
+        found.append(None if here is None else here - nearest["loss_recovered"])
     return found

@@ -134,6 +134,8 @@ def test_fronts_are_compared_at_an_l0_that_both_have():
     ours, theirs = front((10.0, 0.8), (1000.0, 0.9)), front((100.0, 0.8), (10_000.0, 0.95))
     assert quality.gains(ours, theirs) == pytest.approx([0.05, 0.9 - 0.875])  # at their 100, at our 1000
     assert quality.gains(ours, front((1.0, 0.1), (2.0, 0.2))) == [None, None]
+    beaten = front((200.0, 0.7))
+    assert quality.front(theirs + beaten) == theirs
 
 
 def test_a_peers_dictionary_must_give_the_peers_numbers(tmp_path):
