@@ -510,7 +510,7 @@ def test_each_experiment_is_run_once_and_recorded(quality, home, tmp_path, capsy
     out = tmp_path / "quality.json"
     command = ["--model", str(home / "A"), "--out", str(out)]
     quality.main([*command, "--plan"])
-    assert "together, 21 runs" in capsys.readouterr().out and not out.exists()
+    assert "together, 22 runs" in capsys.readouterr().out and not out.exists()
     quality.main(command)
     records = json.loads(out.read_text())["runs"]
     arms = [record["arm"] for record in records]

@@ -75,13 +75,14 @@ def tie_weights(sae) -> None:
 
 
 # The arms of the comparisons: what each changes in the recipe, and what stands in for functions of sae_core.training.
-# Resampling needs dead features, and early: here a quarter of them have died by step 300.
-DYING = {"lam_warmup": 0, "lr": 3e-3, "d_sae": 2048}
+# Resampling needs dead features, and early: with Kaiming's start a quarter of them have died here by step 300.
+DYING = {"encoder_start": None, "lam_warmup": 0, "lr": 3e-3, "d_sae": 2048}
 ARMS: dict[str, tuple[dict, dict[str, Callable]]] = {
     "resampling": (DYING, {}),
     "no resampling": (DYING | {"resample_at": ()}, {}),
     "Kaiming": (DYING, {"resample": kaiming}),
     "recipe": ({}, {}),
+    "Kaiming start": ({"encoder_start": None}, {}),
     "renormalise only": ({}, {"remove_parallel_gradient": lambda sae: None}),
     "no tied bias": ({"tied_bias": False}, {}),
     "tied decoder": ({}, {"remove_parallel_gradient": tie_gradients, "normalize_decoder": tie_weights}),
