@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import SaeCoreError
+from .tokens import Mixture
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class TrainConfig:
     dead_after: int = 12_500  # steps without firing
     buffer_rows: int = 1 << 21  # activations in the shuffling buffer: 2 GiB at 512 neurons
     bf16: bool = True  # encoder product in bf16; of standard without ghost gradients
+    text: Mixture | None = None  # (corpus, share of each slice or null) pairs; None is the text of the model
     seed: int = 0
 
     @property

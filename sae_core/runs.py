@@ -107,8 +107,9 @@ def train_dictionary(
 ) -> dict[str, float]:
     """Train a dictionary on a model's activations, save it to `out` in SAELens' layout, and return its metrics.
 
-    text: name of a corpus; "" is the text that the model itself was trained on. The dictionary learns from its training
-        split and is measured on `tokens` tokens of its validation split.
+    text: name of a corpus; "" is `config.text`, or else the text that the model itself was trained on. The dictionary
+        learns from its training split. It is measured on `tokens` tokens of a validation split: of the corpus that is
+        named or cached, else of the model's own text, so that dictionaries of one model can be compared.
     activations: folder or URL of a cache to read in place of the text and the model (see `cache_activations`).
     max_tokens: read no more of the text; a stream, hf:owner/dataset, needs it.
     options: those of `train` (logging, checkpoints).
@@ -116,13 +117,14 @@ def train_dictionary(
     """
     model = load_model(model_name, device)
     cached = _cached(activations, model, device) if activations else None
-    mixture = cached.about["text"] if cached else [(text, None)] if text else training_text(model)
+    own = cached.about["text"] if cached else [(text, None)] if text else training_text(model)
+    mixture = own if cached or text else config.text or own
     with parallel.first_process_first():
         if not cached:
             contexts = load_contexts(mixture, "train", model.tokenizer, model.n_ctx, max_tokens)
         # Read before training, so that text that cannot be used is found out now.
         limit = max_tokens and min(max_tokens, tokens)
-        validation = load_contexts(mixture, "validation", model.tokenizer, model.n_ctx, limit)
+        validation = load_contexts(own, "validation", model.tokenizer, model.n_ctx, limit)
     chunks = cached or HarvestedChunks(model.network, contexts.ids, config.seed)
     own_rows = config.buffer_rows // parallel.world()
     buffer = ActivationBuffer(parallel.OwnChunks(chunks), own_rows, config.seed, repeat)
