@@ -27,6 +27,7 @@ import numpy as np
 
 from sae_core import chapter, load_dictionary, load_model, plots
 from sae_core.evidence import feature_evidence
+from sae_core.exercises import check
 from sae_core.runs import held_out
 
 # %%
@@ -81,29 +82,67 @@ plots.log_histogram(
 #
 # ## Exercises
 #
-# ```{exercise-start} Twice the text
-# :label: ex-template-twice
+# ```{exercise-start} Half of the text
+# :label: ex-template-half
 # ```
-# *Difficulty 1/5 · importance 3/5 · 5 minutes.* How many features fire if you look at half of the contexts? Predict
-# first.
+# *Difficulty 1/5 · importance 3/5 · 5 minutes.* Write `fired_on(evidence, n_contexts)`, the number of features that
+# fire at least once on the first `n_contexts` contexts. How many fire if you look at half of them? Predict first.
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# `features.between(first, last)` is the evidence of some contexts alone.
+# `evidence.between(first, last)` is the evidence of some contexts alone.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# Its `counts` say on how many tokens each feature fires.
 # ````
 # ```{exercise-end}
 # ```
-#
-# ````{solution-start} ex-template-twice
+
+# %% tags=["stub"]
+def fired_on(evidence, n_contexts):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-template-half")
+def check_fired_on(fired_on):
+    n = len(contexts.ids)
+    assert fired_on(features, 0) == 0, "no feature fires on no contexts"
+    assert fired_on(features, n) == len(fired), "on all contexts, as many features fire as the chapter says"
+    first = features.places < n // 3 * contexts.ids.shape[1]
+    owner = np.repeat(np.arange(features.n_features), features.counts)
+    found = fired_on(features, n // 3)
+    assert found != first.sum(), "count each feature once, however often it fires"
+    assert found == len(np.unique(owner[first])), "on a third of the contexts the number is another"
+
+
+check_fired_on(fired_on)
+
+# %% [markdown]
+# ````{solution-start} ex-template-half
 # :class: dropdown
 # ````
 
 # %%
-half = features.between(0, len(contexts.ids) // 2)
-print(f"{(half.counts > 0).sum():,} of {dictionary.d_sae:,}, on {half.n_tokens:,} tokens")
+def fired_on(evidence, n_contexts):
+    return int((evidence.between(0, n_contexts).counts > 0).sum())
+
+
+half = len(contexts.ids) // 2
+print(f"{fired_on(features, half):,} of {dictionary.d_sae:,} on half of the text, {len(fired):,} on all of it")
+check_fired_on(fired_on)
 
 # %% [markdown]
 # Fewer. A feature that has not fired yet may be rare and not dead.
 #
 # ````{solution-end}
 # ````
+
+# %% tags=["remove-cell", "wrong-answers"]
+def firings(evidence, n_contexts):
+    return evidence.between(0, n_contexts).counts.sum()
+
+
+check_fired_on.refuses(lambda evidence, n_contexts: len(fired) * n_contexts // len(contexts.ids), because="a third")
+check_fired_on.refuses(firings, because="as many features fire as the chapter says")
