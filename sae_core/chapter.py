@@ -14,7 +14,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
@@ -22,11 +21,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .cards import processor
 from .corpus import cache_folder
 from .errors import SaeCoreError
 
 T = TypeVar("T")
 
+in_book = False  # True in the kernels of the book's build, where book/_tools/figures.py sets it
+_numbers: dict[str, str] = {}  # those given to the prose so far
 _claims_so_far = itertools.count()  # myst-nb wants every glued key of a page once
 
 
@@ -62,8 +64,21 @@ def number(name: str, value: Any, format: str = "") -> None:
         written = f"{value:{format}}"
     except (TypeError, ValueError) as error:
         raise SaeCoreError(f"number {name!r}: {value!r} cannot be written as {format!r} ({error})") from None
+    _numbers[name] = written
     if not _glue(name, written):
         print(f"{name}: {written}")
+
+
+def provenance() -> None:
+    """Give the prose `provenance`: text, mode, commit and hardware, which stands below the caption of each figure.
+
+    The text is the chapter's number "text"; a chapter without one computes from formulas. The book calls this at the
+    end of a chapter. A chapter whose figures come from elsewhere gives its own number "provenance" before that.
+    """
+    if "provenance" in _numbers:
+        return
+    text = f"{_numbers['text']} text" if "text" in _numbers else "no text"
+    number("provenance", " · ".join([text, f"{mode()} mode", f"commit {_commit() or 'unknown'}", _hardware()]))
 
 
 def claim(id: str, *, where: str, text: str, **measured: float) -> None:
@@ -137,16 +152,12 @@ def _finite(what: str, value: Any) -> float | int:
 
 
 def _glue(key: str, value: str) -> bool:
-    """Glue a string into the cell's output; False where no kernel runs or myst-nb is not installed."""
-    ipython = sys.modules.get("IPython")
-    if ipython is None or not hasattr(ipython.get_ipython(), "kernel"):
-        return False
-    try:
+    """Glue a string into the cell's output; False outside the book's build."""
+    if in_book:
         from myst_nb import glue
-    except ImportError:
-        return False
-    glue(key, value, display=False)
-    return True
+
+        glue(key, value, display=False)
+    return in_book
 
 
 def _checkout() -> Path | None:
@@ -167,6 +178,15 @@ def _commit() -> str | None:
         return subprocess.check_output(describe, stderr=subprocess.DEVNULL, text=True, timeout=10).strip()
     except (OSError, subprocess.SubprocessError):
         return None  # no git, or not a clone: a record without a commit is still a record
+
+
+def _hardware() -> str:
+    """The processor, and the GPU if the chapter has used one."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    used = [torch.cuda.get_device_name()] if torch.cuda.is_initialized() else []
+    return ", ".join([f"{cores} × {processor()}", *used])
 
 
 @cache

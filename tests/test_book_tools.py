@@ -1,6 +1,7 @@
 """The book's own tools: the reader of chapters, the renderer of figures, the equations."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import plotly.graph_objects as go
 import pytest
 import reader
 from docutils import nodes
+
+from sae_core import chapter
 
 CHAPTER = """\
 # %% [markdown]
@@ -25,16 +28,51 @@ figure
 
 def test_reader_makes_a_figure_of_a_labelled_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "state", lambda: "a state")
-    first, _, cell = reader.reads(CHAPTER).cells
-    assert "show_in_book" in first.source and first.metadata.tags == ["remove-cell"]
+    first, _, cell, last = reader.reads(CHAPTER).cells
+    assert "show_in_book" in first.source and first.metadata.tags == ["remove-cell", "book-only"]
+    assert "chapter.provenance()" in last.source and last.metadata.tags == ["remove-cell", "book-only"]
     assert cell.source == "figure"
-    assert cell.metadata.mystnb == {"figure": {"name": "fig-one", "caption": "How often {glue:text}`name` fires."}}
+    caption = "How often {glue:text}`name` fires.\n\n{glue:text}`provenance`"
+    assert cell.metadata.mystnb == {"figure": {"name": "fig-one", "caption": caption}}
 
 
 def test_reader_refuses_an_unknown_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "state", lambda: "a state")
     with pytest.raises(ValueError, match="labl"):
         reader.reads(CHAPTER.replace("label", "labl"))
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch):
+    """What a chapter says at its end about where its figures come from, given the numbers that it gave before."""
+
+    def said(capsys: pytest.CaptureFixture, **numbers: str) -> str:
+        monkeypatch.setattr(chapter, "_numbers", {})
+        monkeypatch.setattr(chapter, "_commit", lambda: "0123456789ab")
+        monkeypatch.setattr(chapter, "processor", lambda: "A Processor")
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+        for name, value in numbers.items():
+            chapter.number(name, value)
+        capsys.readouterr()
+        chapter.provenance()
+        return capsys.readouterr().out
+
+    return said
+
+
+def test_captions_end_with_text_mode_commit_and_hardware(said, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = "commit 0123456789ab · 2 × A Processor"
+    monkeypatch.delenv("SAE_CORE_MODE", raising=False)
+    assert said(capsys, text="mini-pile") == f"provenance: mini-pile text · quick mode · {where}\n"
+    monkeypatch.setenv("SAE_CORE_MODE", "full")
+    assert said(capsys) == f"provenance: no text · full mode · {where}\n"
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "A GPU")
+    assert said(capsys).endswith("2 × A Processor, A GPU\n")
+
+
+def test_a_chapter_may_say_itself_where_its_figures_come_from(said, capsys) -> None:
+    assert said(capsys, text="mini-pile", provenance="read from a file") == ""
 
 
 @pytest.fixture

@@ -445,6 +445,7 @@ def test_sizes_follow_the_mode(monkeypatch):
 
 CELL = """\
 from sae_core import chapter
+chapter.in_book = True
 chapter.number("l0", 8.25, ".1f")
 chapter.claim("A1", where="density#fig-l0", text="pocket", loss=2.5, bigram_loss=3, cost=0)
 chapter.claim("A1", where="density#fig-l0", text="pocket", cost=0.5)
@@ -453,7 +454,7 @@ chapter.claim("A1", where="density#fig-l0", text="pocket", cost=0.5)
 
 @pytest.fixture(scope="module")
 def glued(tmp_path_factory):
-    """What myst-nb keeps of a page's glued outputs, from a notebook run in a real kernel."""
+    """What myst-nb keeps of a page's glued outputs, from a notebook run in a real kernel as the book's."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     from myst_nb.ext.glue import extract_glue_data_cell

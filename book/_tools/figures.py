@@ -67,7 +67,10 @@ class BookRenderer(pio.base_renderers.MimetypeRenderer):
 
 
 def show_in_book() -> None:
-    """Show figures this way in the running kernel."""
+    """Show figures this way in the running kernel, and put numbers into the prose instead of printing them."""
+    from sae_core import chapter
+
+    chapter.in_book = True
     pio.templates["book"] = _template()
     pio.templates.default = "book"
     pio.renderers["book"] = BookRenderer()

@@ -8,6 +8,8 @@ A code cell may begin with `#|` lines, which turn the figure that it displays in
 
     #| label: fig-density
     #| caption: How often each feature of {glue:text}`dictionary` fires.
+
+Below every caption stands where the figure comes from: text, mode, commit and hardware (`sae_core.chapter.provenance`).
 """
 
 from __future__ import annotations
@@ -25,13 +27,19 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 # Runs first in every chapter's kernel. It looks for this folder from the chapter's, so that the cache key has no path.
-SHOW_FIGURES = """\
+BEFORE = """\
 import pathlib, sys
 here = pathlib.Path.cwd()
 sys.path.append(str(next(folder / "_tools" for folder in (here, *here.parents) if (folder / "_tools").is_dir())))
 import figures
 figures.show_in_book()
 del here"""
+# Runs last, when the chapter has said which text it read.
+AFTER = """\
+from sae_core import chapter
+chapter.provenance()"""
+PROVENANCE = "\n\n{glue:text}`provenance`"  # a second paragraph of a caption is the figure's legend
+BOOK_ONLY = "book-only"  # the tag of these cells, which an exported notebook does not have
 
 
 def digest(folder: Path, paths: Iterable[Path]) -> str:
@@ -60,16 +68,20 @@ def state() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _figure_options(cell: nbformat.NotebookNode) -> None:
-    """Move a cell's `#|` lines to where MyST-NB looks for a figure's name and caption."""
-    lines = cell.source.splitlines()
+def figure_options(source: str) -> tuple[dict[str, str], str]:
+    """The label and the caption that a cell's `#|` lines give its figure, if it has such lines, and the code below."""
+    lines = source.splitlines()
     count = next((i for i, line in enumerate(lines) if not line.startswith("#|")), len(lines))
-    if count:
-        options = yaml.safe_load("\n".join(line.removeprefix("#|") for line in lines[:count]))
-        if set(options) != {"label", "caption"}:
-            raise ValueError(f"a figure's cell takes label and caption, not {', '.join(options)}")
-        cell.metadata["mystnb"] = {"figure": {"name": options["label"], "caption": options["caption"]}}
-        cell.source = "\n".join(lines[count:])
+    if not count:
+        return {}, source
+    options = yaml.safe_load("\n".join(line.removeprefix("#|") for line in lines[:count]))
+    if set(options) != {"label", "caption"}:
+        raise ValueError(f"a figure's cell takes label and caption, not {', '.join(options)}")
+    return options, "\n".join(lines[count:])
+
+
+def _book_only(source: str) -> nbformat.NotebookNode:
+    return nbformat.v4.new_code_cell(source, metadata={"tags": ["remove-cell", BOOK_ONLY]})
 
 
 def reads(text: str, **_: object) -> nbformat.NotebookNode:
@@ -77,14 +89,19 @@ def reads(text: str, **_: object) -> nbformat.NotebookNode:
     notebook = jupytext.reads(text, fmt="py:percent")
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            _figure_options(cell)
+            options, cell.source = figure_options(cell.source)
+            if options:  # where MyST-NB looks for them
+                caption = options["caption"].strip() + PROVENANCE
+                cell.metadata["mystnb"] = {"figure": {"name": options["label"], "caption": caption}}
+            if "check" in cell.metadata.get("tags", ()):
+                cell.metadata["mystnb"] = {"code_prompt_show": "The check", "code_prompt_hide": "The check"}
     notebook.metadata["kernelspec"] = {
         "name": "python3",
         "display_name": "Python 3",
         "language": "python",
         "state": state(),
     }
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(SHOW_FIGURES, metadata={"tags": ["remove-cell"]}))
+    notebook.cells = [_book_only(BEFORE), *notebook.cells, _book_only(AFTER)]
     return notebook
 
 

@@ -1,0 +1,102 @@
+"""`make fits`: run the exported chapters, and write what each takes in minutes, memory and GPU memory.
+
+Every chapter runs as its notebook, in a kernel of its own, in the mode of SAE_CORE_MODE. There is one file for each
+mode and kind of machine, results/chapters-<mode>-<cpu or gpu>.json. It is written anew after each chapter, so that a
+stop loses one chapter only. The book's page *What fits where* shows the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import results
+import torch
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell
+from results import ROOT, Result, Series
+
+from sae_core.cards import commit
+from sae_core.chapter import mode
+from sae_core.corpus import open_corpus
+from sae_core.errors import SaeCoreError
+
+sys.path.append(str(ROOT / "book" / "_tools"))
+import labels  # noqa: E402
+import notebooks  # noqa: E402
+
+PROBE = """\
+import json, resource, sys, torch
+unit = 1 if sys.platform == "darwin" else 1024
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+print(json.dumps([peak, torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0]))
+"""
+
+
+def run(book: labels.Book, page: str) -> list[Series]:
+    """Minutes and peak bytes, on the machine and on its GPU, of one chapter. Raises SaeCoreError where it fails."""
+    notebook = notebooks.export(book, page)
+    notebook.cells.append(new_code_cell(PROBE))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SAE_CORE_CLAIMS"] = folder  # what is measured here is no claim
+        client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": folder}})
+        start = time.perf_counter()
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            raise SaeCoreError(f"{page}: {str(error).strip().splitlines()[-1]}") from None
+        minutes = (time.perf_counter() - start) / 60
+    memory, gpu_memory = json.loads(notebook.cells[-1].outputs[-1].text)
+    found = [("time", "minutes", minutes), ("memory", "bytes", memory), ("GPU memory", "bytes", gpu_memory)]
+    return [Series.of(page, name, unit, [value]) for name, unit, value in found]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", metavar="PAGE", help="some chapters, such as dictionary/density")
+    parser.add_argument("--out", type=Path, default=results.FOLDER, help="(default: benchmarks/results)")
+    options = parser.parse_args()
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    try:
+        measure(labels.load(), options.only, options.out)
+    except (SaeCoreError, labels.ExportError) as error:
+        print(f"fits: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def measure(book: labels.Book, only: list[str] | None, out: Path) -> None:
+    unknown = sorted(set(only or []) - {page.removeprefix("book/") for page in book.exported})
+    if unknown:
+        raise SaeCoreError(f"no chapter {unknown[0]!r}; there is {', '.join(book.exported)}")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    series: list[Series] = []
+    for page in book.exported:
+        if only and page.removeprefix("book/") not in only:
+            continue
+        series += run(book, page)
+        minutes, memory, gpu_memory = (one.values[0] for one in series[-3:])
+        print(f"   {page:40} {minutes:6.1f} min {memory / 2**30:6.1f} GiB, {gpu_memory / 2**30:.1f} GPU", flush=True)
+        result = Result(
+            measurement=f"chapters-{mode()}-{'gpu' if gpu else 'cpu'}",
+            quick=False,
+            date=results.now(),
+            commit=commit(),
+            machine=results.machine(torch.get_num_threads()),
+            versions={"python": sys.version.split()[0], "torch": metadata.version("torch")},
+            text=open_corpus().name,
+            settings={"mode": mode(), "gpu": gpu, "titles": {page: book.titles[page] for page in book.exported}},
+            series=series,
+        )
+        results.write(result, out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
