@@ -3,6 +3,7 @@
 # Both set up .venv by themselves; PYTHON=python3.12 picks the interpreter it is made with.
 
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 DEVICE ?= cpu
 BIN := .venv/bin
 READY := .venv/installed
@@ -14,16 +15,31 @@ export SAE_CORE_CORPUS := $(abspath ../shared/corpus)
 endif
 endif
 
-.PHONY: book test lint pretrain bench claims clean
+.PHONY: book pdf links notebooks test lint pretrain bench fits claims clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
+
+# Prints the book to _build/html/one-layer-many-features.pdf, with Chromium or Chrome, and links it from the first page.
+pdf: book
+	$(BIN)/python book/_tools/pdf.py
+
+# Looks whether the links out of the book lead somewhere; _build/linkcheck/output.txt has the verdicts.
+links: $(READY)
+	$(BIN)/jupyter-book build . --builder linkcheck --keep-going
+
+# Exports the chapters for Colab and JupyterLab, into _build/notebooks: with the numbers of the last `make book` in the
+# prose where there was one, and with OUTPUTS=1 with its outputs. SAE_CORE_REPOSITORY=https://github.com/OWNER/NAME says
+# where Colab gets the package, unless _config.yml does.
+notebooks: $(READY)
+	$(BIN)/python book/_tools/notebooks.py $(if $(OUTPUTS),--outputs)
 
 test: lint
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --durations 12
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/python book/_tools/typed_numbers.py
 
 # Prints what the bundled models and dictionaries take on this machine, then makes them by their recipes into runs/;
 # again after a stop, it continues. ARTEFACTS="A A/1" makes only those. With SAE_CORE_HOME=runs the book, and everything
@@ -38,6 +54,11 @@ bench: $(READY)
 	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(QUICK),--quick)
 
+# Runs the exported chapters and writes what each takes in minutes, memory and GPU memory, for the book's page *What fits
+# where*. ONLY="dictionary/density features/arabic" runs some, SAE_CORE_MODE=full runs them at full size.
+fits: $(READY)
+	$(BIN)/python benchmarks/chapters.py $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
+
 # Writes what the book's chapters measure on mini-pile into claims.yml.
 claims: book
 	$(BIN)/python book/_tools/claims.py collect
@@ -51,6 +72,6 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv \
 		|| { rm -rf .venv; echo "no venv module: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 	@echo "== installing the pinned versions into .venv (a few minutes, once)"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --requirement requirements.txt
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) torch
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --requirement requirements.txt
 	@touch $@

@@ -53,29 +53,45 @@ def activation_spectrum(
     from plotly.subplots import make_subplots
 
     figure = make_subplots(cols=2, subplot_titles=["tokens", "× activation"], horizontal_spacing=0.12)
-    edges = np.linspace(0, values.max(initial=1e-6), bins + 1)
-    centers = (edges[:-1] + edges[1:]) / 2
-    for index, name in enumerate(names):
-        chosen = values[labels == index]
-        for column, weights in ((1, None), (2, chosen)):
-            heights, _ = np.histogram(chosen, edges, weights=weights)
-            figure.add_bar(
-                x=centers,
-                y=heights,
-                name=name,
-                legendgroup=name,
-                showlegend=column == 1,
-                width=edges[1],
-                marker_color=PALETTE[index],
-                col=column,
-                row=1,
-            )
-    figure.update_xaxes(title="activation")
+    for column, weighted in ((1, False), (2, True)):
+        add_spectrum(figure, column, values, labels, names, weighted, bins)
     return describe(figure, alt, barmode="stack", bargap=0)
 
 
-# The first colours of the book's palette (Okabe and Ito's, adjusted), for figures that must name a colour.
-PALETTE = ("#2f7fb8", "#d1661f", "#0f9277", "#c2629a", "#a97f0c", "#7d74c9", "#5f8f3a", "#8a7f78")
+def add_spectrum(
+    figure: go.Figure,
+    column: int,
+    values: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    weighted: bool,
+    bins: int = 40,
+) -> None:
+    """Draw one panel of `activation_spectrum` into a column of a figure; the legend is that of the first column.
+
+    weighted: each token counts as much as it is active, and not once.
+    """
+    edges = np.linspace(0, values.max(initial=1e-6), bins + 1)
+    for index, name in enumerate(names):
+        chosen = values[labels == index]
+        heights, _ = np.histogram(chosen, edges, weights=chosen if weighted else None)
+        figure.add_bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=heights,
+            name=name,
+            legendgroup=name,
+            showlegend=column == 1,
+            width=edges[1],
+            marker_color=PALETTE[index],
+            col=column,
+            row=1,
+        )
+    figure.update_xaxes(title="activation", col=column, row=1)
+
+
+# The book's palette, for figures that must name a colour: found by a search for colours that stay apart for every kind
+# of colour vision, the first four most, and that stand out from light and from dark paper (tests/test_plots.py).
+PALETTE = ("#2268ca", "#b04226", "#31a36c", "#b75890", "#a68d0b", "#8d83c0", "#3e8547", "#786569")
 
 
 def curves(
@@ -139,8 +155,8 @@ def examples_html(
 
 def _token_html(token: bytes, activation: float, largest: float, is_center: bool) -> str:
     share = min(1.0, activation / largest) if largest else 0.0
-    # An inline colour with opacity reads on a light and on a dark page; the weight marks the token without colour.
-    style = f"background:rgba(230,126,34,{share * 0.75:.2f});unicode-bidi:isolate;white-space:pre-wrap;"
+    # Text reads on this colour on a light and on a dark page, as its opacity ends at one half.
+    style = f"background:rgba(230,126,34,{share * 0.5:.2f});unicode-bidi:isolate;white-space:pre-wrap;"
     if is_center:
         style += "border-bottom:2px solid currentColor;"
     title = f" title='{activation:.2f}'" if activation > 0 else ""

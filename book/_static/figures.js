@@ -58,7 +58,41 @@
     for (const [path, value] of Object.entries(themed(layout))) set(layout, path, value);
     await Plotly.newPlot(plot, data, layout, CONFIG);
     if (frames && frames.length) await Plotly.addFrames(plot, frames);
+    plot.on("plotly_afterplot", () => operable(plot));
+    operable(plot);
     figure.dataset.drawn = "true";
+  }
+
+  // plotly.js draws buttons and sliders for the mouse alone. This gives them to the keyboard and to screen readers.
+  function operable(plot) {
+    plot.querySelectorAll(".updatemenu-button").forEach((button) => {
+      describe(button, { role: "button", tabindex: 0, "aria-label": button.textContent });
+      button.onkeydown = (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        button.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+      };
+    });
+    plot.querySelectorAll(".slider-group").forEach((group, index) => {
+      const { steps, active, currentvalue } = plot.layout.sliders[index];
+      const now = active || 0;
+      const name = (currentvalue && currentvalue.prefix) || "step";
+      describe(group, { role: "slider", tabindex: 0, "aria-label": name, "aria-valuemin": 0 });
+      describe(group, { "aria-valuemax": steps.length - 1, "aria-valuenow": now, "aria-valuetext": steps[now].label });
+      group.onkeydown = async (event) => {
+        const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+        if (!by) return;
+        event.preventDefault();
+        const next = Math.min(Math.max(now + by, 0), steps.length - 1);
+        if (next === now) return;
+        await Plotly.relayout(plot, { [`sliders[${index}].active`]: next });
+        await Plotly[steps[next].method](plot, ...steps[next].args);
+      };
+    });
+  }
+
+  function describe(element, attributes) {
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   }
 
   function plots() {
