@@ -63,6 +63,8 @@ chapter.number("rounds", step.settings["rounds"])
 chapter.number("date", step.date[:10])
 chapter.number("commit", step.commit)
 chapter.number("text", step.text)
+commits = ", ".join(dict.fromkeys(result.commit for result in found.values()))
+chapter.number("provenance", f"{step.text} text · commit {commits} · {step.machine['cores']} × {step.machine['cpu']}")
 chapter.number("run-activations", found["end_to_end"].settings["activations"], ",")
 chapter.number("run-buffer", found["end_to_end"].settings["buffer_rows"], ",")
 chapter.number("their-buffer", found["end_to_end"].settings["their_buffer_rows"], ",")
@@ -165,6 +167,8 @@ plots.table(["case", "library", "L0"], [(one.group.removesuffix(", L0"), one.nam
 # sparsify refuses L1. Its step keeps the 32 largest codes and has no penalty. We show it because you may choose it.
 # It solves another problem, so there is no target for that ratio.
 # ```
+#
+# <!-- numbers: 32 (k in benchmarks/workers/train_sparsify.py) -->
 #
 # ## From tokens to a dictionary
 #

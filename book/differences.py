@@ -44,13 +44,20 @@ def share(of: list[int]) -> str:
     return f"{of[0] / recipe['steps']:.0%} to {of[-1] / recipe['steps']:.0%}" if of else "never"
 
 
-warmup, decay = recipe["lam_warmup"], recipe["lr_decay"]
+warmup, decay, start = recipe["lam_warmup"], recipe["lr_decay"], recipe.get("encoder_start")
 lam_raw = convert_lambda(recipe["lam"], "sae_core", "sae_core", d_in, scale=1 / dictionary["input_scale"])
 widths = [
     f"{name} ({json.loads((path / 'cfg.json').read_text())['d_sae']:,})"
     for name, path in bundle.available("cfg.json").items()
 ]
 texts = [name for name, _ in lm["recipe"]["text"]]
+own = {name: share for _, weights in lm["recipe"]["text"] for name, share in (weights or {}).items()}
+rarer = {
+    name: share / own[name]
+    for _, weights in dictionary["text"]
+    for name, share in (weights or {}).items()
+    if share != own.get(name, share)
+}
 slices = {name: list(weights) for name, weights in lm["recipe"]["text"] if weights}
 
 for name, value, written in [
@@ -88,6 +95,8 @@ for name, value, written in [
     ("lam-raw", lam_raw, ".3g"),
     ("lam-paper", convert_lambda(lam_raw, "sae_core", "paper", d_in), ".2g"),
     ("paper-lam", convert_lambda(0.004, "paper", "sae_core", 512), ".3g"),
+    ("encoder-start", f"{start:g} × the decoder, transposed" if start else "the same", ""),
+    ("rarer", ", ".join(f"{name} {factor:.2g} ×" for name, factor in rarer.items()) or "the same shares", ""),
     ("lam-warmup", f"linear over the first {warmup:,} steps" if warmup else "none", ""),
     ("resample-at", steps(recipe["resample_at"]), ""),
     ("resample-share", share(recipe["resample_at"]), ""),
@@ -142,19 +151,22 @@ for name, value, written in [
 # purpose. Ours is not trained to the end. A property of the text that it has not learned cannot become a feature.
 # Bundled at the time of this build: {glue:text}`models`.
 #
+# <!-- numbers: 0.9 (betas in sae_core/pretraining.py and training.py); 0.98 (the first); 0.999 (the second) -->
+#
 # ## The activations
 #
 # | | the paper | here, `A/1` |
 # |---|---|---|
 # | activation vectors used | 8,192 million | {glue:text}`activations` million |
 # | distinct ones among them | all, out of 10 billion | {glue:text}`distinct` million |
+# | slices of the text that are rarer than in the model's | none | {glue:text}`rarer` |
 # | from each context | 250 positions, drawn at random | all {glue:text}`per-context` positions but the first |
 # | shuffled | all of them together | in a buffer of {glue:text}`buffer` million vectors, refilled as it empties |
 # | inputs | as they are | {glue:text}`scaled` |
 #
 # The paper's dictionaries saw {glue:text}`factor` times as many vectors as ours. A feature that fires on one token in a
-# million had 8,192 examples there and has {glue:text}`rare-examples` here. So rare features are the ones to miss, and a
-# rare feature that we do find has learned from little.
+# million had 8,192 examples in the paper, and has {glue:text}`rare-examples` here. So rare features are the ones to
+# miss, and a rare feature that we do find has learned from little.
 #
 # ## The dictionary
 #
@@ -169,6 +181,7 @@ for name, value, written in [
 # | λ, as written | 0.004, error averaged (printed for `A/5`) | {glue:text}`lam`, error summed, inputs as above |
 # | λ, error summed, raw inputs | {glue:text}`paper-lam` | {glue:text}`lam-raw` |
 # | λ, error averaged, raw inputs | 0.004 | {glue:text}`lam-paper` |
+# | start of the encoder | Kaiming uniform | {glue:text}`encoder-start` |
 # | λ warm-up | none described | {glue:text}`lam-warmup` |
 # | resampling at steps | 25,000, 50,000, 75,000, 100,000 | {glue:text}`resample-at` |
 # | as a part of the run | 2.5 % to 10 % | {glue:text}`resample-share` |
@@ -185,6 +198,11 @@ for name, value, written in [
 #
 # - **A higher learning rate.** The paper prefers a low one and many steps. A short run has no time for it.
 # - **λ rises.** With that learning rate and the full λ from the start, most features fall silent early.
+# - **The encoder starts as a small copy of the decoder.** In a short run, Kaiming's start loses features before they
+#   have found a direction. `sae_core.recipe.paper_scaled` says what the two starts gave in one comparison.
+# - **Some slices are rarer.** A dictionary of this size splits a context that is common into many features. In the
+#   Pile Arabic is 0.13 % of the tokens {cite}`bricken2023monosemanticity`; the shares in `A/1`'s text are chosen so
+#   that the contexts of the case studies are about as rare.
 # - **The learning rate falls.** The paper saw no gain from that at the end of a million steps. A short run at a high
 #   rate ends in noise without it. Anthropic's later recipe has it, too {cite}`anthropic2024april`.
 # - **Resampling is scaled.** The four steps keep their order and their rule, and move to where a short run is.

@@ -143,10 +143,21 @@ plots.describe(
 #
 # | Chapter | Question |
 # |---|---|
+# | {doc}`superposition/why` | When does it pay to store five things in two dimensions? |
+# | {doc}`superposition/phase_changes` | Does superposition come gradually or in jumps, and can you compute where? |
+# | {doc}`superposition/correlated` | Which features lie at right angles, which opposite, when are two stored as one? |
+# | {doc}`superposition/privileged_bases` | When does a neuron stand for one thing, and can shared neurons compute? |
+# | {doc}`superposition/computing` | Can a layer compute more functions than it has neurons, even with random weights? |
+# | {doc}`superposition/recovering` | If the true features are known, does a sparse autoencoder find them? |
 # | {doc}`model/one_layer_model` | What does a one-layer transformer know, and why do its neurons mix meanings? |
 # | {doc}`dictionary/training` | How do you train a sparse autoencoder that follows the paper's recipe rule by rule? |
+# | {doc}`dictionary/diagnose` | Ten runs broken on purpose: what do the curves show, and what do they hide? |
 # | {doc}`dictionary/density` | How often should a feature fire, and what is wrong with those that almost never do? |
 # | {doc}`features/arabic` | How do you show that a feature means one thing? Five claims about a single feature. |
+# | {doc}`features/hebrew` | Why does a feature miss half of its script, and who has the other half? |
+# | {doc}`features/dna` | Where does a context end? A feature on text that lies just outside. |
+# | {doc}`features/base64_roles` | What if one context has many features? Roles that can be decoded. |
+# | {doc}`features/any_context` | Which features does the context of your choice have, and would chance do as well? |
 # | {doc}`claims` | What replicated, what did not, and what has nobody tried? |
 #
 # ## How to read it
@@ -154,14 +165,23 @@ plots.describe(
 # - **Predict before you look.** Boxes ask for a guess. Make one. You remember what surprised you.
 # - **Point at the figures.** They are drawn in your browser and need no server. Each also says in words what it shows.
 # - **Trust the numbers, then check them.** No result is typed. {doc}`how_to_run` tells how to run a chapter on your
-#   own machine, with your own text if you like.
+#   own machine, with your own text if you like. {doc}`differences` lists where our set-up and the paper's part.
 # - **Do the exercises.** Each says how hard and how important it is. Solutions are folded.
 #
-# You need linear algebra and some PyTorch. You need no knowledge of interpretability.
+# You need linear algebra and some PyTorch. You need no knowledge of interpretability: the {doc}`glossary` has every
+# word, and {doc}`notation` every symbol.
 #
 # :::{admonition} Words
 # :class: note
-# A **neuron** is one of the model's own units. A **feature** is one element of a dictionary: a direction in the space
-# of neurons, with a number that says how strongly it is present. Many people now say *latent* for this and keep
-# *feature* for a property of the data. We follow the paper. `A/1/3450` is feature 3450 of dictionary 1 of model A.
+# A {term}`neuron` is one of the model's own units. A {term}`feature` is one element of a {term}`dictionary`: a
+# direction in the space of neurons, with a number that says how strongly it is present. Many people now say
+# {term}`latent` for this and keep *feature* for a property of the data. We follow the paper. `A/1/3450` is feature
+# number `3450` of dictionary 1 of model A.
 # :::
+#
+# ## Built on
+#
+# The work that is repeated here is Anthropic's {cite}`bricken2023monosemanticity`. The models open in Hugging Face
+# transformers and TransformerLens, the dictionaries in SAELens. The pages are made by Jupyter Book and plotly. Code and
+# weights are under the MIT licence, text and figures under
+# [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/): use them, change them, and name the source.

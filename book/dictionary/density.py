@@ -17,7 +17,7 @@
 # - draw and read the histogram of feature densities, and say what it cannot show at your number of tokens;
 # - name the dead, ultralow, ordinary and dense features of a dictionary, and say where each border comes from;
 # - tell a rare feature from a broken one by its weights;
-# - measure L0, explained variance and loss recovered, and say what each hides.
+# - measure {term}`L0`, {term}`explained variance` and {term}`loss recovered`, and say what each hides.
 #
 # **You need** the chapter {doc}`training`.
 #
@@ -34,6 +34,7 @@ from sae_core import chapter, evidence, metrics, plots
 from sae_core.activations import harvest, patched
 from sae_core.autoencoder import load_dictionary
 from sae_core.corpus import open_corpus
+from sae_core.exercises import check
 from sae_core.language_model import load_model, to_tensor, token_losses
 from sae_core.runs import held_out
 from sae_core.tokens import token_bytes
@@ -87,6 +88,8 @@ chapter.number("floor", one_in(floor))
 #
 # The first answer needs no data. Count the firings in two ways: token by token they make L0, feature by feature they
 # make densities. So the densities always add up to the mean L0. Ten shared by 4,096 is about one token in 400.
+#
+# <!-- numbers: 4,096 (the width that the box above names) -->
 
 # %%
 shape = contexts.ids.shape
@@ -1060,30 +1063,76 @@ chapter.number("constant", (constants[0] - constants[best]) / (constants[0] - un
 #
 # ## Exercises
 #
-# Each states its difficulty, how important it is for the rest of the book, and a time.
+# Each states its difficulty, how important it is for the rest of the book, and a time. The cell below an exercise is
+# where your answer goes. The folded cell after it checks the answer.
 #
 # ```{exercise-start} How many tokens for one in a million?
 # :label: ex-density-tokens
 # ```
-# *Difficulty 1/5 · importance 5/5 · 10 minutes.* A feature has a density of one in a million. How likely is it to
-# look dead on our number of tokens? On how many tokens would it look dead with a probability of only 5 %? Assume that
-# its firings are independent. Are they?
+# *Difficulty 1/5 · importance 5/5 · 10 minutes.* Write `looks_dead(p, tokens)`, the probability that a feature of
+# density `p` stays silent on that many tokens, and `tokens_needed(p, risk)`, the number of tokens on which it stays
+# silent with a probability of `risk` only. How likely is it that a feature with one firing in a million looks dead on
+# our number of tokens? On how many is it 5 %? Assume that its firings are independent. Are they?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
 # With density $p$, a token is silent with probability $1 - p$, and $N$ tokens with $(1 - p)^N \approx e^{-pN}$.
 # ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# For the second function solve $e^{-pN} = \text{risk}$ for $N$. The logarithm is the natural one, `np.log`.
+# ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def looks_dead(p, tokens):
+    raise NotImplementedError
+
+
+def tokens_needed(p, risk):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-density-tokens")
+def check_looks_dead(looks_dead, tokens_needed):
+    for p, tokens in ((1e-4, 15_000), (1e-4, 3000), (1e-6, 500_000)):
+        firings = np.random.default_rng(0).binomial(tokens, p, 200_000)  # features of this density, on this many tokens
+        silent_share, found = (firings == 0).mean(), looks_dead(p, tokens)
+        assert not np.isclose(found, 1 - silent_share, atol=0.005), "that is the probability that it fires"
+        assert 0 <= found <= 1, f"{found:.2g} is no probability: each token multiplies, it does not subtract"
+        assert np.isclose(found, silent_share, atol=0.005), (
+            f"of features of density {p}, {silent_share:.1%} were silent on {tokens:,} tokens; you say {found:.1%}"
+        )
+    for p, risk in ((1e-6, 0.05), (1e-3, 0.5), (1e-5, 0.001)):
+        found = tokens_needed(p, risk)
+        assert np.ndim(found) == 0 and found > 0, "the number of tokens is one positive number"
+        silent_there = (1 - p) ** found
+        assert np.isclose(silent_there, risk, rtol=0.02), (
+            f"on {found:,.0f} tokens a feature of density {p} is silent with probability {silent_there:.2g}, not {risk}"
+        )
+
+
+check_looks_dead(looks_dead, tokens_needed)
+
+# %% [markdown]
 # ````{solution-start} ex-density-tokens
 # :class: dropdown
 # ````
 
 # %%
-p = 1e-6
-print(f"looks dead on {n_tokens:,} tokens with probability {np.exp(-p * n_tokens):.2f}")
-print(f"with probability 0.05 on {-np.log(0.05) / p:,.0f} tokens")
+def looks_dead(p, tokens):
+    return np.exp(-p * tokens)
+
+
+def tokens_needed(p, risk):
+    return -np.log(risk) / p
+
+
+print(f"looks dead on {n_tokens:,} tokens with probability {looks_dead(1e-6, n_tokens):.2f}")
+print(f"with probability 0.05 on {tokens_needed(1e-6, 0.05):,.0f} tokens")
+check_looks_dead(looks_dead, tokens_needed)
 
 # %% [markdown]
 # About three million: the "rule of three". Firings are not independent. A feature for one language fires on hundreds
@@ -1092,29 +1141,93 @@ print(f"with probability 0.05 on {-np.log(0.05) / p:,.0f} tokens")
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+check_looks_dead.refuses(lambda p, tokens: 1 - p * tokens, tokens_needed, because="each token multiplies")
+check_looks_dead.refuses(lambda p, tokens: 1 - np.exp(-p * tokens), tokens_needed, because="that it fires")
+check_looks_dead.refuses(lambda p, tokens: 10 ** (-p * tokens), tokens_needed, because="were silent on")
+check_looks_dead.refuses(looks_dead, lambda p, risk: 1 / (p * risk), because="is silent with probability")
+check_looks_dead.refuses(looks_dead, lambda p, risk: -np.log10(risk) / p, because="is silent with probability")
+
+# %% [markdown]
 # ```{exercise-start} How many modes do you want?
 # :label: ex-density-modes
 # ```
-# *Difficulty 2/5 · importance 4/5 · 15 minutes.* Our number of modes depends on the bandwidth. Count the modes for
-# bandwidths from 0.05 to 0.6 decades. Over which range of bandwidths does the answer stay the same? What would you
-# report?
+# *Difficulty 2/5 · importance 4/5 · 15 minutes.* Our number of modes depends on the bandwidth. Set `n_modes` to the
+# number of modes at each of the `bandwidths` below. Then write `longest_stretch(bandwidths, n_modes)`. It finds the
+# stretch of neighbouring bandwidths with the same number of modes whose last bandwidth is the largest multiple of its
+# first, and returns that number of modes, the first bandwidth and the last. What would you report?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# `modes(smooth(bandwidth), bandwidth)` gives the places of the modes on `grid`.
+# `modes(smooth(bandwidth), bandwidth)` gives the places of the modes on `grid`. How many are there?
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# A stretch ends where the number changes. Walk through the bandwidths, remember where the present stretch began, and
+# keep the best one so far. Two stretches with the same number but another one in between are two stretches.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+bandwidths = [0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6]  # decades
+n_modes = None
+
+
+def longest_stretch(bandwidths, n_modes):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-density-modes")
+def check_modes(n_modes, longest_stretch):
+    for widths, numbers, right in (
+        ([1, 2, 3, 4, 5, 6], [9, 9, 3, 3, 3, 3], (9, 1, 2)),
+        ([1, 2, 4, 8, 16], [4, 2, 2, 2, 1], (2, 2, 8)),
+        ([1, 2, 3, 9, 10], [2, 1, 1, 2, 2], (1, 2, 3)),
+        ([0.1, 0.2, 0.8], [5, 5, 5], (5, 0.1, 0.8)),
+    ):
+        found = longest_stretch(list(widths), list(numbers))
+        assert np.shape(found) == (3,), "return three things: the number of modes, the first bandwidth, the last"
+        whose = f"with {numbers} modes at the bandwidths {widths}: "
+        assert found[0] in numbers, whose + f"{found[0]} is not one of the numbers of modes"
+        ends = [widths.index(end) for end in found[1:] if end in widths]
+        assert len(ends) == 2, whose + "a stretch begins and ends at one of the bandwidths"
+        same = all(number == found[0] for number in numbers[ends[0] : ends[1] + 1])
+        assert same, whose + f"from {found[1]} to {found[2]} the number of modes is not the same throughout"
+        assert np.allclose(found, right), whose + f"from {right[1]} to {right[2]} is a larger factor"
+    again = [len(modes(smooth(width), width)) for width in (0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)]
+    assert np.shape(n_modes) == (len(again),), f"n_modes has one number for each of the {len(again)} bandwidths"
+    wrong = [width for width, mine, yours in zip(bandwidths, again, n_modes, strict=True) if mine != yours]
+    assert not wrong, f"the number of modes is another at the bandwidths {wrong}; give `modes` the bandwidth, too"
+
+
+check_modes(n_modes, longest_stretch)
+
+# %% [markdown]
 # ````{solution-start} ex-density-modes
 # :class: dropdown
 # ````
 
 # %%
-for bandwidth in (0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6):
+n_modes = [len(modes(smooth(bandwidth), bandwidth)) for bandwidth in bandwidths]
+
+
+def longest_stretch(bandwidths, n_modes):
+    best, first = (0, n_modes[0], bandwidths[0], bandwidths[0]), bandwidths[0]
+    for i, (bandwidth, number) in enumerate(zip(bandwidths, n_modes, strict=True)):
+        if number != n_modes[max(i - 1, 0)]:
+            first = bandwidth
+        best = max(best, (bandwidth / first, number, first, bandwidth))
+    return best[1:]
+
+
+for bandwidth, number in zip(bandwidths, n_modes, strict=True):
     found = modes(smooth(bandwidth), bandwidth)
-    print(f"{bandwidth:4.2f} decades: {len(found)} at", ", ".join(power(10 ** grid[peak]) for peak in found))
+    print(f"{bandwidth:4.2f} decades: {number} at", ", ".join(power(10 ** grid[peak]) for peak in found))
+print("longest stretch: number of modes {}, from {} to {} decades".format(*longest_stretch(bandwidths, n_modes)))
+check_modes(n_modes, longest_stretch)
 
 # %% [markdown]
 # Small bandwidths find the gaps between features that were seen once, twice and three times; those are not modes of
@@ -1123,42 +1236,93 @@ for bandwidth in (0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6):
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+def most_points(bandwidths, n_modes):
+    number = max(set(n_modes), key=n_modes.count)
+    at = n_modes.index(number)
+    return number, bandwidths[at], bandwidths[at + n_modes.count(number) - 1]
+
+
+def first_to_last(bandwidths, n_modes):
+    spans = {n: (bandwidths[n_modes.index(n)], bandwidths[-1 - n_modes[::-1].index(n)]) for n in n_modes}
+    number = max(spans, key=lambda n: spans[n][1] / spans[n][0])
+    return number, *spans[number]
+
+
+check_modes.refuses(n_modes, most_points, because="is a larger factor")
+check_modes.refuses(n_modes, first_to_last, because="not the same throughout")
+check_modes.refuses([number + 1 for number in n_modes], longest_stretch, because="is another at the bandwidths")
+
+# %% [markdown]
 # ```{exercise-start} Do rare features share an encoder?
 # :label: ex-density-encoders
 # ```
 # *Difficulty 3/5 · importance 3/5 · 20 minutes.* Nanda's rare features had nearly the same encoder direction, while
-# their decoders looked random. Check ours. Take the 100 rarest features and 100 random ones of the others, and
-# compare the cosine of each with the mean of its set, for encoders and for decoders. What would random directions
-# give?
+# their decoders looked random. Check ours. Write `cosine_with_mean(rows)`: bring the rows to length 1, take their mean,
+# and return the median of the cosines of the rows with this mean. Use it on the 100 rarest features and on 100 random
+# ones of the others, for encoders and for decoders. What do random directions give?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
+# :class: dropdown
+# The encoders are the *columns* of `dictionary.W_enc`, the decoders the rows of `dictionary.W_dec`.
+# `torch.nn.functional` has `normalize` and `cosine_similarity`.
+# ````
+# ````{admonition} Hint 2
 # :class: dropdown
 # The mean of 100 random unit vectors has length about 0.1, and each has a cosine of about 0.1 with it, because it is
 # part of the mean.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def cosine_with_mean(rows):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-density-encoders")
+def check_cosine(cosine_with_mean):
+    generator = torch.Generator().manual_seed(0)
+    direction, lengths = torch.randn(40, generator=generator), torch.rand(25, 1, generator=generator) + 0.1
+    same = float(cosine_with_mean(direction * lengths))
+    assert abs(same - 1) < 1e-4, "rows with one direction have a cosine of 1 with their mean, whatever their lengths"
+    right_angles = float(cosine_with_mean(torch.eye(25)))
+    assert abs(right_angles) > 1e-4, "the mean is over all rows, the row itself included"
+    assert abs(right_angles - 0.2) < 1e-4, "25 rows at right angles have a cosine of 1/5 with their mean"
+    rows = torch.randn(25, 40, generator=generator) + 0.3
+    rows[0] *= 1000
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    center = unit.sum(0)
+    cosines = (unit @ center) / center.norm()
+    found = float(cosine_with_mean(rows.clone()))
+    assert abs(found - cosines.mean()) > 1e-6, "return the median, not the mean, of the cosines"
+    assert abs(found - cosines.median()) < 1e-4, "bring each row to length 1 first, or one long row makes up the mean"
+    assert abs(float(cosine_with_mean(-rows)) - cosines.median()) < 1e-4, "turned around, the rows are as similar"
+
+
+check_cosine(cosine_with_mean)
+
+# %% [markdown]
 # ````{solution-start} ex-density-encoders
 # :class: dropdown
 # ````
 
 # %%
-order = np.argsort(counts, kind="stable")
-sets = {"100 rarest": order[:100], "100 others": rng.choice(order[100:], 100, replace=False)}
-random_rows = torch.randn(100, dictionary.d_in, generator=torch.Generator().manual_seed(0))
-
-
-def cosine_with_mean(rows: torch.Tensor) -> float:
+def cosine_with_mean(rows):
     unit = torch.nn.functional.normalize(rows.detach(), dim=1)
     return torch.nn.functional.cosine_similarity(unit, unit.mean(0, keepdim=True)).median().item()
 
 
+order = np.argsort(counts, kind="stable")
+sets = {"100 rarest": order[:100], "100 others": rng.choice(order[100:], 100, replace=False)}
+random_rows = torch.randn(100, dictionary.d_in, generator=torch.Generator().manual_seed(0))
 for name, chosen in sets.items():
     encoders, decoders = dictionary.W_enc.T[chosen], dictionary.W_dec[chosen]
     print(f"{name}: encoders {cosine_with_mean(encoders):.2f}, decoders {cosine_with_mean(decoders):.2f}")
 print(f"100 random directions: {cosine_with_mean(random_rows):.2f}")
+check_cosine(cosine_with_mean)
 
 # %% [markdown]
 # Compare the rarest with the others before you compare with chance. Activations are never negative, so encoders and
@@ -1167,30 +1331,92 @@ print(f"100 random directions: {cosine_with_mean(random_rows):.2f}")
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+def mean_of_raw_rows(rows):
+    return torch.nn.functional.cosine_similarity(rows, rows.mean(0, keepdim=True)).median().item()
+
+
+def mean_cosine(rows):
+    unit = torch.nn.functional.normalize(rows, dim=1)
+    return torch.nn.functional.cosine_similarity(unit, unit.mean(0, keepdim=True)).mean().item()
+
+
+def between_pairs(rows):
+    unit = torch.nn.functional.normalize(rows, dim=1)
+    return (unit @ unit.T)[~torch.eye(len(rows), dtype=bool)].median().item()
+
+
+check_cosine.refuses(mean_of_raw_rows, because="length 1 first")
+check_cosine.refuses(mean_cosine, because="the median, not the mean")
+check_cosine.refuses(between_pairs, because="the row itself included")
+
+# %% [markdown]
 # ```{exercise-start} Sparse by throwing away
 # :label: ex-density-drop
 # ```
-# *Difficulty 3/5 · importance 4/5 · 15 minutes.* Half of L0 comes from a few dense features. Remove them: L0 halves.
-# What happens to the explained variance and to the loss recovered? Predict first.
+# *Difficulty 3/5 · importance 4/5 · 15 minutes.* Half of L0 comes from a few dense features. Write
+# `without(dictionary, dropped)`: a dictionary in which the features with these numbers never fire, all else being
+# equal. Then remove the `half` densest: L0 halves. What happens to the explained variance and to the loss recovered?
+# Predict first.
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# Copy the dictionary and set `b_enc` of the removed features to a very negative number; then they never fire. 40
-# contexts are enough.
+# A feature never fires if its entry of `b_enc` is a very negative number.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# Change a copy (`copy.deepcopy`), and inside `torch.no_grad()`. The densest come first in `np.argsort(-density)`.
+# `metrics.dictionary_metrics` and `metrics.loss_recovered` take the model, a dictionary and tokens; 40 contexts are
+# enough.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+import copy
+
+
+def without(dictionary, dropped):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-density-drop")
+def check_without(without):
+    given, dropped = copy.deepcopy(dictionary), np.argsort(-density)[:5]
+    activations = harvest(model.network, few_ids[:4])[:, 1:].flatten(0, 1)
+    thinned = without(given, dropped.copy())
+    assert thinned is not None, "return the new dictionary"
+    both = zip(given.parameters(), dictionary.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in both), "the given dictionary has changed; work on a copy"
+    with torch.no_grad():
+        before, after = dictionary.encode(activations), thinned.encode(activations)
+        kept = np.setdiff1d(np.arange(before.shape[1]), dropped)
+        assert after.shape == before.shape, "the other features must keep their numbers; do not cut rows out"
+        assert (after[:, dropped] == 0).all(), "a dropped feature still fires"
+        assert torch.allclose(after[:, kept], before[:, kept], atol=1e-4), "the codes of the other features must stay"
+        made = thinned.decode(after)
+        assert torch.allclose(made, dictionary.decode(after), atol=1e-3), "what a code stands for must stay, too"
+
+
+check_without(without)
+
+# %% [markdown]
 # ````{solution-start} ex-density-drop
 # :class: dropdown
 # ````
 
 # %%
+def without(dictionary, dropped):
+    thinned = copy.deepcopy(dictionary)
+    with torch.no_grad():
+        thinned.b_enc[torch.from_numpy(dropped)] = -1e6
+    return thinned
+
+
 few = judged.head(40).ids
-thinned = load_dictionary("A/1")
-with torch.no_grad():
-    thinned.b_enc[torch.from_numpy(np.argsort(-density)[:half].copy())] = -1e6
+thinned = without(dictionary, np.argsort(-density)[:half].copy())
 for name, candidate in (("whole", dictionary), ("without the densest", thinned)):
     found, _ = metrics.dictionary_metrics(model, candidate, few)
     recovered = metrics.loss_recovered(model, candidate, few)
@@ -1198,6 +1424,7 @@ for name, candidate in (("whole", dictionary), ("without the densest", thinned))
         f"{name:<20} L0 {found['l0_mean']:5.1f}, explained variance {found['explained_variance']:7.1%}, "
         f"loss recovered {recovered['loss_recovered']:7.1%} (zero), {recovered['loss_recovered_from_mean']:7.1%} (mean)"
     )
+check_without(without)
 
 # %% [markdown]
 # The second line is what sparsity by throwing away costs. A dictionary trained with a larger $\lambda$ reaches a
@@ -1207,3 +1434,28 @@ for name, candidate in (("whole", dictionary), ("without the densest", thinned))
 #
 # ````{solution-end}
 # ````
+
+# %% tags=["remove-cell", "wrong-answers"]
+def in_place(dictionary, dropped):
+    with torch.no_grad():
+        dictionary.b_enc[torch.from_numpy(dropped)] = -1e6
+    return dictionary
+
+
+def no_decoder(dictionary, dropped):
+    thinned = copy.deepcopy(dictionary)
+    with torch.no_grad():
+        thinned.W_dec[torch.from_numpy(dropped)] = 0
+    return thinned
+
+
+def no_bias(dictionary, dropped):
+    thinned = copy.deepcopy(dictionary)
+    with torch.no_grad():
+        thinned.b_enc[:] = -1e6
+    return thinned
+
+
+check_without.refuses(in_place, because="work on a copy")
+check_without.refuses(no_decoder, because="still fires")
+check_without.refuses(no_bias, because="codes of the other features")

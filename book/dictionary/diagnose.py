@@ -146,7 +146,7 @@ def panels(curves: list[dict[str, np.ndarray]], alt: str) -> go.Figure:
     figure.update_xaxes(range=[0, STEPS], nticks=5)
     for col, name in enumerate(PANELS[:2], start=1):  # few marks where the curves span many powers of ten
         every = np.concatenate([each[name] for each in curves])
-        bases = (1, 2, 5) if every.max() < 50 * every.min() else (1,)
+        bases = (1, 2, 3, 5) if every.max() < 50 * every.min() else (1,)
         marks = [base * 10.0**power for power in range(-2, 7) for base in bases]
         figure.update_yaxes(type="log", tickvals=marks, ticktext=[f"{mark:,g}" for mark in marks], row=1, col=col)
     figure.update_yaxes(range=[-0.3, 1], row=2, col=1)
@@ -341,7 +341,7 @@ for sign, form in FORMS.items():
 def chart(number: int) -> go.Figure:
     """The curves of a patient over the healthy range."""
     curves = cases[patients[number - 1]][0].curves
-    found, gray = signs(curves), "rgba(128,128,128,0.35)"
+    found, gray = signs(curves), "rgba(128,128,128,0.5)"
     words = [f"{sign} {found[sign]:{form}} (healthy {min(each[sign] for each in of_healthy):{form}} to "
              f"{max(each[sign] for each in of_healthy):{form}})" for sign, form in FORMS.items()]  # fmt: skip
     figure = panels([curves, *(run.curves for run in healthy)], f"Patient {number}. {'; '.join(words)}.")
@@ -1088,6 +1088,7 @@ def check_lambda(read_lambda):
         rotation = torch.linalg.qr(torch.randn(24, 24, generator=generator)).Q
         sae.W_dec.data, sae.W_enc.data = rotation, rotation.T.contiguous()
         sae.b_enc.data.fill_(-lam / 2)
+        sae.b_enc.data[:13] = -100  # dead ones
         sae.b_dec.data = 3 * torch.randn(24, generator=generator)
         strengths = 5 * torch.rand(4000, 24, generator=generator) * (torch.rand(4000, 24, generator=generator) < 0.2)
         found = read_lambda(sae, strengths @ rotation + sae.b_dec.data)

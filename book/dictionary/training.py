@@ -10,14 +10,16 @@
 # # Training a sparse autoencoder
 #
 # The last chapter left you with neurons that respond to mixtures. This one builds the tool that takes the mixtures
-# apart: a small network that rewrites each activation vector as a sum of a few directions. You will see every rule of
-# its training, next to the line of code that follows it, and then a training run with all of them.
+# apart, a {term}`sparse autoencoder`: a small network that rewrites each {term}`activation vector` as a sum of a few
+# directions. You will see every rule of its training, next to the line of code that follows it, and then a training run
+# with all of them.
 #
 # ```{admonition} Before you start
 # **You will be able to**
 # - write down the autoencoder and its loss, and convert λ between the conventions that people use;
 # - name each rule of the paper's recipe, say why it is there, and find the line that implements it;
-# - read the curves of a training run: loss, sparsity, dead features, and the spikes of resampling;
+# - read the curves of a training run: loss, sparsity, {term}`dead features <dead feature>`, and the spikes of
+#   {term}`resampling`;
 # - train a dictionary of your own, and say what a short run can and cannot show.
 #
 # **You need** the chapter {doc}`/book/model/one_layer_model`, and to know what gradient descent and Adam are.
@@ -45,6 +47,7 @@ from plotly.subplots import make_subplots
 from sae_core import activations, bundle, chapter, metrics, objective, plots, resampling, training
 from sae_core.autoencoder import SparseAutoencoder, dictionary_metadata, load_dictionary
 from sae_core.corpus import open_corpus
+from sae_core.exercises import check
 from sae_core.language_model import load_model, to_tensor
 from sae_core.recipe import TrainConfig, paper_scaled
 from sae_core.runs import held_out, training_text
@@ -445,6 +448,8 @@ chapter.number("parallel-after", after, ".0e")
 #
 # Let us check both halves of that claim on the bundled dictionary `A/1`: the gradients agree, and the sparse way is
 # faster.
+#
+# <!-- numbers: 4,096 (an example's width); 99.5 % (the rest of the example's products) -->
 
 # %%
 dictionary = load_dictionary("A/1")
@@ -961,8 +966,9 @@ plots.table(rows[0], rows[1:])
 # tokens instead of 100 billion. The paper's dictionaries saw {glue:text}`factor-bundled` times as many activations
 # as `A/1`, and {glue:text}`factor-small` times as many as the run on this page. Inputs are scaled. The learning rate
 # is higher, for there is no time for a low one, and falls at the end; λ rises over the first twentieth of the run.
-# Resampling comes at the same number of times, but at 10 to 40 % of the run instead of 2.5 to 10 %. The paper does
-# not print its learning rate or the L0 of its `A/1`, so nobody can claim to match those.
+# The encoder starts as a tenth of the decoder transposed, not at random. Resampling comes at the same number of
+# times, but at 10 to 40 % of the run, where the paper has 2.5 to 10 %. The paper does not print its learning rate or
+# the L0 of its `A/1`, so nobody can claim to match those.
 #
 # ```{admonition} Takeaways
 # :class: note
@@ -978,16 +984,50 @@ plots.table(rows[0], rows[1:])
 # :label: ex-training-fold
 # ```
 # *Difficulty 1/5 · importance 3/5 · 10 minutes.* Show that the encoder can be written as
-# $\mathrm{ReLU}(x W_{enc} + c)$, and find $c$. What does it save? What happens to $c$ during training? Then check your
-# formula on `A/1` with `dictionary.W_enc`, `dictionary.b_enc`, `dictionary.b_dec` and the activations in `test`.
+# $\mathrm{ReLU}(x W_{enc} + c)$, and write `folded(sae)`, which returns $c$ of a dictionary. What does it save? What
+# happens to $c$ during training? Then check your formula on `A/1` with `dictionary.W_enc`, `dictionary.b_enc`,
+# `dictionary.b_dec` and the activations in `test`.
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
 # Expand $(x - b_{dec})\,W_{enc}$. Which of the terms does not depend on $x$?
 # ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# $c$ has one entry for each feature. `sae.b_dec @ sae.W_enc` has as many.
+# ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def folded(sae):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-training-fold")
+def check_folded(folded):
+    generator = torch.Generator().manual_seed(0)
+    some = SparseAutoencoder(6, 9, generator=generator)
+    with torch.no_grad():
+        some.b_dec.copy_(torch.randn(6, generator=generator))
+        some.b_enc.copy_(torch.randn(9, generator=generator))
+        inputs = torch.randn(50, 6, generator=generator)
+        right = torch.relu((inputs - some.b_dec) @ some.W_enc + some.b_enc)
+        found = folded(some)
+        assert found.shape == (9,), "c has one entry for each feature, and does not depend on x"
+        codes = torch.relu(inputs @ some.W_enc + found)
+        added = torch.relu((inputs + some.b_dec) @ some.W_enc + some.b_enc)
+        assert not torch.allclose(codes, added, atol=1e-4), "mind the sign: b_dec is subtracted from the input"
+        assert torch.allclose(codes, right, atol=1e-4), "with this c the codes are not those of the definition"
+        right = torch.relu((test[:100] - dictionary.b_dec) @ dictionary.W_enc + dictionary.b_enc)
+        codes = torch.relu(test[:100] @ dictionary.W_enc + folded(dictionary))
+        assert torch.allclose(codes, right, atol=1e-3), "with this c the codes of A/1 are not those of the definition"
+
+
+check_folded(folded)
+
+# %% [markdown]
 # ````{solution-start} ex-training-fold
 # :class: dropdown
 # ````
@@ -997,73 +1037,176 @@ plots.table(rows[0], rows[1:])
 # since all three parameters change.
 
 # %%
+def folded(sae):
+    return sae.b_enc - sae.b_dec @ sae.W_enc
+
+
 with torch.no_grad():
     as_defined = torch.relu((test[:1000] - dictionary.b_dec) @ dictionary.W_enc + dictionary.b_enc)
-    c = dictionary.b_enc - dictionary.b_dec @ dictionary.W_enc
-    folded = torch.relu(test[:1000] @ dictionary.W_enc + c)
-print(f"largest difference {(as_defined - folded).abs().max():.0e}, largest code {as_defined.max():.1f}")
+    as_folded = torch.relu(test[:1000] @ dictionary.W_enc + folded(dictionary))
+print(f"largest difference {(as_defined - as_folded).abs().max():.0e}, largest code {as_defined.max():.1f}")
+check_folded(folded)
 
 # %% [markdown]
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+check_folded.refuses(lambda sae: sae.b_enc + sae.b_dec @ sae.W_enc, because="mind the sign")
+check_folded.refuses(lambda sae: sae.b_enc, because="not those of the definition")
+check_folded.refuses(lambda sae: sae.b_enc.sum() - sae.b_dec @ sae.W_enc @ torch.ones(9), because="for each feature")
+
+# %% [markdown]
 # ```{exercise-start} How much does L1 shrink a code?
 # :label: ex-training-shrinkage
 # ```
 # *Difficulty 2/5 · importance 5/5 · 15 minutes.* One feature alone is active. The input is $x = a\,d$ with a unit
 # vector $d$, the decoder row is $d$ itself, and the bias is 0. Which code $f$ minimises
-# $\lVert f d - a d\rVert^2 + \lambda f$? What happens to inputs with $a \le \lambda/2$? What does this predict for
-# the norm of the reconstructions of `A/1`, and do you find it in the table of its metrics?
+# $\lVert f d - a d\rVert^2 + \lambda f$? Write `best_code(a, lam)`. What happens to inputs with $a \le \lambda/2$? What
+# does this predict for the norm of the reconstructions of `A/1`, and do you find it in the table of its metrics?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# With a unit vector the loss is $(f - a)^2 + \lambda f$. Set the derivative to zero, and remember that $f \ge 0$.
+# With a unit vector the loss is $(f - a)^2 + \lambda f$. Set the derivative to zero.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# A code is never negative. Where the derivative is zero at a negative $f$, which allowed code is best?
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def best_code(a, lam):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-training-shrinkage")
+def check_best_code(best_code):
+    for a, lam in ((10.0, 4.0), (3.0, 4.0), (2.5, 1.0), (1.0, 4.0), (5.0, 0.0), (0.0, 2.0)):
+        code = float(best_code(a, lam))
+        assert code >= 0, f"at a = {a}, λ = {lam} you answer {code:.2f}, but a code is never negative"
+        tried = np.linspace(0, 12, 12_001)
+        costs = (tried - a) ** 2 + lam * tried
+        cost, lower = (code - a) ** 2 + lam * code, tried[costs.argmin()]
+        assert cost <= costs.min() + 1e-5, (
+            f"at a = {a}, λ = {lam} your code {code:.2f} costs {cost:.2f}; the code {lower:.2f} costs {costs.min():.2f}"
+        )
+
+
+check_best_code(best_code)
+
+# %% [markdown]
 # ````{solution-start} ex-training-shrinkage
 # :class: dropdown
 # ````
 #
 # $2(f - a) + \lambda = 0$ gives $f = a - \lambda/2$: every code is too small by the same amount, however large it is.
 # For $a \le \lambda/2$ the best code is 0, so weak occurrences of a feature are not represented at all. Reconstructions
-# should be shorter than the inputs. For `A/1` the mean ratio of the norms is {glue:text}`bundled-norm-ratio`. Here is
-# the minimum, found by trying codes one by one:
+# should be shorter than the inputs. For `A/1` the mean ratio of the norms is {glue:text}`bundled-norm-ratio`.
 
 # %%
-lam, codes = 4.0, torch.linspace(0, 12, 12_001)
+def best_code(a, lam):
+    return max(a - lam / 2, 0.0)
+
+
 for a in (1.0, 2.0, 3.0, 10.0):
-    best = codes[((codes - a) ** 2 + lam * codes).argmin()]
-    print(f"a = {a:4.1f}: best code {best:.2f}, a - λ/2 = {a - lam / 2:.2f}")
+    print(f"a = {a:4.1f}, λ = 4: best code {best_code(a, 4.0):.2f}")
+check_best_code(best_code)
 
 # %% [markdown]
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+check_best_code.refuses(lambda a, lam: max(a - lam, 0.0), because="costs")
+check_best_code.refuses(lambda a, lam: a - lam / 2, because="never negative")
+check_best_code.refuses(lambda a, lam: a / (1 + lam / 2), because="costs")  # that of a squared penalty
+check_best_code.refuses(lambda a, lam: a if a > lam / 2 else 0.0, because="costs")
+
+# %% [markdown]
 # ```{exercise-start} Break a rule
 # :label: ex-training-break
 # ```
 # *Difficulty 3/5 · importance 4/5 · 25 minutes.* Train 100 steps without the projection of the gradient, everything
 # else unchanged. How far do decoder rows stray from norm 1 in one step of Adam, before they are reset, with the
-# projection and without? How different are the losses? What does that say about finding such a mistake?
+# projection and without? How different are the losses? What does that say about finding such a mistake? Write
+# `short_run(**patches)`. It trains by `short` while the functions of `training` that are named in `patches` are
+# replaced. It returns the median distance of the rows' norms from 1 before the reset, over all steps, and the mean loss
+# of the last ten.
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# `mock.patch.object(training, "remove_parallel_gradient", lambda sae: None)` switches a function off for the length of
-# a `with` block. Another patch of `training.normalize_decoder` can look at the rows before it resets them.
+# `training.Trainer(short, activations.ActivationBuffer(chunks, short.buffer_rows))` is a run, and its method `run()`
+# yields the state after each step. The loss is `now.squared_error + short.lam * now.l1`.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# `mock.patch.multiple(training, remove_parallel_gradient=lambda sae: None)` switches a function off for the length of a
+# `with` block, and puts it back at its end.
+# ````
+# ````{admonition} Hint 3
+# :class: dropdown
+# `training.normalize_decoder(sae)` resets the rows. Patch it, too: with a function that first notes
+# `(sae.W_dec.detach().norm(dim=1) - 1).abs().median().item()`, and then calls the original.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+short = paper_scaled(100, d_sae=256, batch_size=256, buffer_rows=buffer_rows // 2, resample_at=())
+
+
+def short_run(**patches):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-training-break")
+def check_short_run(short_run):
+    names, run = ("remove_parallel_gradient", "normalize_decoder"), training.Trainer.run
+    originals = {name: getattr(training, name) for name in names}
+    calls, losses = [], []
+
+    def stretch(sae: SparseAutoencoder) -> None:
+        """In place of the projection: no gradient, and rows that are too long by 0.1 at first and by 0.5 later."""
+        calls.append(1)
+        for parameter in sae.parameters():
+            parameter.grad.zero_()
+        sae.W_dec.data *= 1.1 if len(calls) <= 60 else 1.5
+
+    def watched(trainer: training.Trainer):
+        for now in run(trainer):
+            losses.append((now.squared_error + trainer.config.lam * now.l1).item())
+            yield now
+
+    try:
+        with mock.patch.object(training.Trainer, "run", watched):
+            stray, loss = short_run(remove_parallel_gradient=stretch)
+        restored = all(getattr(training, name) is original for name, original in originals.items())
+    finally:
+        for name, original in originals.items():
+            setattr(training, name, original)
+    assert restored, "put the functions of `training` back at the end"
+    assert calls, "the functions in `patches` must be in force while the run trains"
+    assert len(calls) == short.steps, f"the run has {short.steps} steps; yours took {len(calls)}"
+    assert stray > 1e-5, "look at the rows before they are reset; afterwards they all have norm 1"
+    assert not np.isclose(stray, 0.26, rtol=1e-3), "take the median over the steps, not the mean"
+    assert np.isclose(stray, 0.1, rtol=1e-3), f"rows of norm 1.1 stray by 0.1; you find {stray:.3g}"
+    assert not np.isclose(loss, np.mean(losses), rtol=1e-6), "that is the mean loss of all steps; take the last ten"
+    assert np.isclose(loss, np.mean(losses[-10:]), rtol=1e-5), "the loss is the squared error plus λ times L1"
+
+
+check_short_run(short_run)
+
+# %% [markdown]
 # ````{solution-start} ex-training-break
 # :class: dropdown
 # ````
 
 # %%
-def short_run(**patches) -> tuple[float, float]:
-    """Median distance of a row's norm from 1 before its reset, over 100 steps, and the mean loss of the last ten."""
-    config = paper_scaled(100, d_sae=256, batch_size=256, buffer_rows=buffer_rows // 2, resample_at=())
+def short_run(**patches):
     strayed, reset = [], training.normalize_decoder
 
     def look_and_reset(sae: SparseAutoencoder) -> None:
@@ -1071,8 +1214,8 @@ def short_run(**patches) -> tuple[float, float]:
         reset(sae)
 
     with mock.patch.multiple(training, normalize_decoder=look_and_reset, **patches):
-        run = training.Trainer(config, activations.ActivationBuffer(chunks, config.buffer_rows))
-        losses = [(now.squared_error + config.lam * now.l1).item() for now in run.run()]
+        run = training.Trainer(short, activations.ActivationBuffer(chunks, short.buffer_rows))
+        losses = [(now.squared_error + short.lam * now.l1).item() for now in run.run()]
     return float(np.median(strayed)), float(np.mean(losses[-10:]))
 
 
@@ -1080,6 +1223,7 @@ healthy = short_run()
 broken = short_run(remove_parallel_gradient=lambda sae: None)
 for name, (strayed, loss) in {"with": healthy, "without": broken}.items():
     print(f"{name:7} projection: norms stray by {strayed:.1e} before the reset, loss at the end {loss:.1f}")
+check_short_run(short_run)
 
 # %% tags=["remove-cell"]
 chapter.number("strayed-with", healthy[0], ".1e")
@@ -1096,33 +1240,91 @@ chapter.number("broken-loss", f"{abs(change):.1%} {'higher' if change > 0 else '
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+def look_too_late(**patches):
+    strayed, losses = [], []
+    with mock.patch.multiple(training, **patches):
+        trainer = training.Trainer(short, activations.ActivationBuffer(chunks, short.buffer_rows))
+        for now in trainer.run():
+            strayed.append((trainer.sae.W_dec.detach().norm(dim=1) - 1).abs().median().item())
+            losses.append((now.squared_error + short.lam * now.l1).item())
+    return float(np.median(strayed)), float(np.mean(losses[-10:]))
+
+
+def never_put_back(**patches):
+    for name, function in patches.items():
+        setattr(training, name, function)
+    return short_run()
+
+
+check_short_run.refuses(look_too_late, because="before they are reset")
+check_short_run.refuses(never_put_back, because="put the functions of `training` back")
+check_short_run.refuses(lambda **patches: healthy, because="must be in force")
+
+# %% [markdown]
 # ```{exercise-start} Who gets resampled where?
 # :label: ex-training-probability
 # ```
 # *Difficulty 2/5 · importance 3/5 · 15 minutes.* Resampling draws inputs with a probability proportional to the square
-# of their loss. Compute the loss of each vector in `x_test` under the dictionary of the run without resampling
-# (`plain.sae`). Which share of the draws goes to the 1 % of inputs with the highest loss? Compare with a probability
-# proportional to the loss, and with equal ones. Why might one want the square, and what is the risk?
+# of their loss. Write `share_of_draws(losses, power)`: the share of the draws that goes to the 1 % of inputs with the
+# highest loss, if an input is drawn with a probability proportional to its loss to this power. Compute the loss of each
+# vector in `x_test` under the dictionary of the run without resampling (`plain.sae`), and compare the powers 0, 1
+# and 2. Why might one want the square, and what is the risk?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# `objective.loss_per_example(plain.sae, x_test, recipe.lam)`. Sort it and compare sums.
+# Sort the losses, take the largest hundredth, and compare two sums.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# `objective.loss_per_example(plain.sae, x_test, recipe.lam)` gives the losses, inside `torch.no_grad()`. A probability
+# is `losses**power` divided by the sum of all of these.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def share_of_draws(losses, power):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-training-probability")
+def check_share_of_draws(share_of_draws):
+    losses = torch.ones(1000, dtype=torch.float64)
+    losses[torch.arange(7, 1000, 100)] = 10.0  # ten of a thousand, not in front
+    for power, right in ((1, 100 / 1090), (2, 1000 / 1990), (0, 0.01)):
+        found = float(share_of_draws(losses.clone(), power))
+        assert not np.isclose(found, 19 / 1090), "the 1 % with the highest loss need not come first; sort the losses"
+        assert not (power == 1 and np.isclose(found, 1000 / 1990)), "use the power that is asked for, not the square"
+        assert np.isclose(found, right), (
+            f"of 1000 inputs, 10 have loss 10 and the others loss 1: by the power {power}, {right:.1%} of the draws go "
+            f"to the 10; you say {found:.1%}"
+        )
+    small = torch.arange(1, 201, dtype=torch.float64)
+    assert np.isclose(float(share_of_draws(small, 1)), 399 / 20_100), "the worst 1 % of 200 inputs are two inputs"
+
+
+check_share_of_draws(share_of_draws)
+
+# %% [markdown]
 # ````{solution-start} ex-training-probability
 # :class: dropdown
 # ````
 
 # %%
+def share_of_draws(losses, power):
+    weight = losses.sort(descending=True).values ** power
+    return (weight[: len(losses) // 100].sum() / weight.sum()).item()
+
+
 with torch.no_grad():
-    losses = objective.loss_per_example(plain.sae, x_test, recipe.lam).double().sort(descending=True).values
-top = len(losses) // 100
+    losses = objective.loss_per_example(plain.sae, x_test, recipe.lam).double()
 for power, name in enumerate(("equal", "the loss", "the squared loss")):
-    weight = losses**power
-    print(f"probability by {name:16}: {weight[:top].sum() / weight.sum():6.1%} of the draws go to the worst 1 %")
+    share_of_worst = share_of_draws(losses, power)
+    print(f"probability by {name:16}: {share_of_worst:6.1%} of the draws go to the worst 1 %")
+check_share_of_draws(share_of_draws)
 
 # %% [markdown]
 # The square looks harder at what the dictionary cannot explain at all. The risk is that many dead features copy a few
@@ -1130,3 +1332,18 @@ for power, name in enumerate(("equal", "the loss", "the squared loss")):
 #
 # ````{solution-end}
 # ````
+
+# %% tags=["remove-cell", "wrong-answers"]
+def the_first_hundredth(losses, power):
+    weight = losses**power
+    return (weight[: len(weight) // 100].sum() / weight.sum()).item()
+
+
+def share_of_the_largest(losses, power):
+    weight = losses**power
+    return (weight.max() / weight.sum()).item()
+
+
+check_share_of_draws.refuses(lambda losses, power: share_of_draws(losses, 2), because="not the square")
+check_share_of_draws.refuses(the_first_hundredth, because="need not come first")
+check_share_of_draws.refuses(share_of_the_largest, because="of the draws go to the 10")

@@ -14,11 +14,11 @@
 #
 # ```{admonition} Before you start
 # **You will be able to**
-# - write down everything the model computes, and name the one step between a neuron and the output that is not
+# - write down everything the model computes, and name the one step between a {term}`neuron` and the output that is not
 #   linear;
 # - say how good the model is, against baselines that you can count yourself;
 # - measure how much of its work the MLP does, and say what such a number leaves out;
-# - measure how mixed a neuron's examples are, and say why that is only a proxy.
+# - measure how mixed ({term}`polysemantic`) a neuron's examples are, and say why that is only a proxy.
 #
 # **You need** to know what a transformer is. A vague memory of attention and of an MLP is enough.
 #
@@ -36,6 +36,7 @@ from IPython.display import HTML
 from sae_core import chapter, effects, evidence, plots
 from sae_core.activations import harvest, patched
 from sae_core.corpus import open_corpus
+from sae_core.exercises import check
 from sae_core.language_model import load_model, to_tensor, token_losses
 from sae_core.ngrams import ngram_losses
 from sae_core.runs import held_out, training_text
@@ -156,6 +157,8 @@ chapter.number("vocabulary", config.vocab_size, ",")
 # The model does not see letters. A **tokeniser** cuts text into pieces from a fixed list, and the model sees their
 # numbers. Ours was made by **byte-pair encoding**: start with the 256 bytes, then merge the pair of neighbours that
 # is most frequent in the training text, again and again, until the list is full.
+#
+# <!-- numbers: 256 (values of a byte) -->
 #
 # ```{admonition} Predict
 # :class: tip
@@ -790,30 +793,65 @@ plots.feature_examples(neurons, least, pieces)
 #
 # ## Exercises
 #
-# Each states its difficulty, how important it is for the rest of the book, and a time.
+# Each states its difficulty, how important it is for the rest of the book, and a time. The cell below an exercise is
+# where your answer goes. The folded cell after it checks the answer.
 #
 # ```{exercise-start} How far back does it look?
 # :label: ex-model-position
 # ```
-# *Difficulty 1/5 · importance 3/5 · 10 minutes.* Early in a context the model has little to go by. Plot the loss by
-# place in the context. After how many tokens does more context stop helping?
+# *Difficulty 1/5 · importance 3/5 · 10 minutes.* Early in a context the model has little to go by. Write
+# `loss_between(losses, edges)` for losses with one row per context and one column per place. It returns the mean loss
+# in each bin of places: the first bin begins at `edges[0]` and ends just before `edges[1]`, and so on. Use bins that
+# double in width. After how many tokens does more context stop helping?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# `whole` has one row per context and one column per place. Average over rows, then over bins of places that double in
-# width.
+# `whole` has the losses of this page. `whole[:, 4:8]` holds those at the places 4 to 7, of all contexts.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# `zip(edges[:-1], edges[1:])` gives the two ends of each bin. Take the mean over rows and places at once.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def loss_between(losses, edges):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-model-position")
+def check_loss_between(loss_between):
+    made_up = np.array([[8.0, 4.0, 2.0, 2.0, 1.0], [6.0, 2.0, 2.0, 4.0, 3.0]])
+    found = np.asarray(loss_between(made_up.copy(), [0, 1, 2, 5]))
+    assert found.shape == (3,), "return one number for each bin; four edges make three bins"
+    assert not np.allclose(found, [8, 4, 5 / 3]), "that is the first context alone; take the mean over all rows"
+    assert not np.isclose(found[0], 5), "an end is just before the next edge, so no place is in two bins"
+    assert np.allclose(found, [7, 3, 7 / 3]), "a bin is the mean over its places and over all contexts"
+    assert np.allclose(loss_between(made_up.copy(), [1, 3]), [2.5]), "the bins need not begin at place 0"
+    width = whole.shape[1]
+    on_the_text = np.asarray(loss_between(whole.copy(), [0, width // 3, width]))
+    together = np.average(on_the_text, weights=[width // 3, width - width // 3])
+    assert np.isclose(together, whole.mean(), rtol=1e-4), "the bins of this page's losses do not add up to its loss"
+
+
+check_loss_between(loss_between)
+
+# %% [markdown]
 # ````{solution-start} ex-model-position
 # :class: dropdown
 # ````
 
 # %%
+def loss_between(losses, edges):
+    return [losses[:, start:end].mean() for start, end in zip(edges[:-1], edges[1:], strict=True)]
+
+
 edges = [0, 1, 2, 4, 8, 16, 32, 64, 128, whole.shape[1]]
-for start, end in zip(edges[:-1], edges[1:], strict=True):
-    print(f"predicting places {start + 1:>3} to {end:>3}: {whole[:, start:end].mean():.2f}")
+for start, end, mean_loss in zip(edges[:-1], edges[1:], loss_between(whole, edges), strict=True):
+    print(f"predicting places {start + 1:>3} to {end:>3}: {mean_loss:.2f}")
+check_loss_between(loss_between)
 
 # %% [markdown]
 # The first tokens are the hardest: there is nothing before them. A bigram would show no change after the second.
@@ -821,33 +859,93 @@ for start, end in zip(edges[:-1], edges[1:], strict=True):
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+def both_ends(losses, edges):
+    return [losses[:, start : end + 1].mean() for start, end in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def everything_so_far(losses, edges):
+    return [losses[:, :end].mean() for end in edges[1:]]
+
+
+check_loss_between.refuses(both_ends, because="no place is in two bins")
+check_loss_between.refuses(lambda losses, edges: loss_between(losses[:1], edges), because="over all rows")
+check_loss_between.refuses(everything_so_far, because="over its places")
+
+# %% [markdown]
 # ```{exercise-start} Activations or output?
 # :label: ex-model-zero
 # ```
 # *Difficulty 2/5 · importance 4/5 · 10 minutes.* We set the MLP's *output* to zero. Later chapters set its
-# *activations* to zero. Is that the same? Measure the difference on 50 contexts, and say where it comes from.
+# *activations* to zero. Is that the same? Write `loss_without_activations(ids)`, the loss of every predicted token when
+# the activations are zero. Measure the difference on 50 contexts. Then set `remains` to what the MLP still adds to the
+# residual stream, a vector.
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
 # Look at the equation for $\mathbf{r}''$. What is left if $\mathbf{x} = 0$?
 # ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# The section above has nearly the same: `with patched(model.network, torch.zeros_like, mlp_output)`. Name no module,
+# and the activations are replaced. `losses(ids)` measures.
+# ````
+# ````{admonition} Hint 3
+# :class: dropdown
+# The biases of the MLP are `model.network.transformer.h[0].mlp.c_fc.bias` and the same with `c_proj`. Which one is
+# added after the activations?
+# ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+remains = None
+
+
+def loss_without_activations(ids):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-model-zero")
+def check_zero(remains, loss_without_activations):
+    some = scored.ids[:10]
+    found = np.asarray(loss_without_activations(some))
+    assert found.shape == (10, some.shape[1] - 1), "return a loss for each token that is predicted"
+    assert not np.allclose(found, whole[:10], atol=1e-3), "that is the loss of the model as it is"
+    assert not np.allclose(found, without[:10], atol=1e-3), "that is the loss with the output at zero"
+    rest = model.network.transformer.h[0].mlp.c_proj.bias
+    with patched(model.network, lambda output: rest.expand_as(output), mlp_output):
+        right = losses(some)
+    assert np.allclose(found, right, atol=1e-3), "the activations must be zero, on every token"
+    assert np.allclose(whole[:10], losses(some), atol=1e-3), "the model must be left as it was"
+    vector = torch.as_tensor(remains).detach()
+    assert vector.shape == rest.shape, f"what remains is one vector, the same everywhere, of width {len(rest)}"
+    assert torch.allclose(vector, rest, atol=1e-5), "that vector is not what the MLP adds when its activations are zero"
+
+
+check_zero(remains, loss_without_activations)
+
+# %% [markdown]
 # ````{solution-start} ex-model-zero
 # :class: dropdown
 # ````
 
 # %%
-few = to_tensor(scored.ids[:50])
-with torch.no_grad(), patched(model.network, torch.zeros_like):
-    activations_zero = token_losses(model.network, few).mean().item()
+remains = model.network.transformer.h[0].mlp.c_proj.bias
+
+
+def loss_without_activations(ids):
+    with patched(model.network, torch.zeros_like):
+        return losses(ids)
+
+
 print(f"as it is {whole[:50].mean():.2f}")
-print(f"activations zero {activations_zero:.2f}")
+print(f"activations zero {loss_without_activations(scored.ids[:50]).mean():.2f}")
 print(f"output zero {without[:50].mean():.2f}")
-bias = model.network.transformer.h[0].mlp.c_proj.bias
-print(f"norm of the bias that stays: {bias.norm():.2f}")
+print(f"norm of the bias that stays: {remains.norm():.2f}")
+check_zero(remains, loss_without_activations)
 
 # %% [markdown]
 # With the activations at zero, $\mathbf{b}_{\mathrm{out}}$ still goes into the residual stream, the same vector
@@ -855,35 +953,94 @@ print(f"norm of the bias that stays: {bias.norm():.2f}")
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+def output_at_zero(ids):
+    with patched(model.network, torch.zeros_like, mlp_output):
+        return losses(ids)
+
+
+def activations_at_their_mean(ids):
+    with patched(model.network, lambda x: mean.expand_as(x)):
+        return losses(ids)
+
+
+check_zero.refuses(remains, output_at_zero, because="output at zero")
+check_zero.refuses(remains, activations_at_their_mean, because="must be zero")
+check_zero.refuses(torch.zeros_like(remains), loss_without_activations, because="not what the MLP adds")
+check_zero.refuses(model.network.transformer.h[0].mlp.c_fc.bias, loss_without_activations, because="of width")
+
+# %% [markdown]
 # ```{exercise-start} Bits per byte
 # :label: ex-model-bytes
 # ```
 # *Difficulty 2/5 · importance 3/5 · 15 minutes.* Tokens differ in length, so losses per token of two slices cannot be
-# compared. Turn the losses of {numref}`fig-loss-by-slice` into bits per byte of text. Which slices change places?
+# compared. Write `bits_per_byte(nats, ids)` for contexts `ids`, whose first column is the beginning-of-sequence token,
+# and the losses `nats` of all other tokens. Apply it to the slices of {numref}`fig-loss-by-slice`. Which of them change
+# places?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# A nat is $1 / \ln 2$ bits. `pieces` holds the bytes of every token, `row_losses` the losses of the contexts `rows`,
-# and `home` the slice of a context. Divide the sum of the losses by the sum of the bytes.
+# A nat is $1 / \ln 2$ bits. `pieces` holds the bytes of every token of the vocabulary. Divide the sum of the losses by
+# the sum of the bytes.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# The losses in column 0 of `nats` are those of the tokens in column 1 of `ids`. So count the bytes of `ids[:, 1:]`.
+# ````
+# ````{admonition} Hint 3
+# :class: dropdown
+# `row_losses` has the losses of the contexts `rows`, and `home` the slice of a context. The losses of slice `s` are
+# `row_losses[home[rows] == s]`, and their tokens `contexts.ids[rows[home[rows] == s]]`.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def bits_per_byte(nats, ids):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-model-bytes")
+def check_bits_per_byte(bits_per_byte):
+    sizes = np.array([len(piece) for piece in pieces])
+    one, three = (int(np.flatnonzero(sizes == size)[0]) for size in (1, 3))
+    made_up = np.array([[0, one, one, three], [0, three, one, one]])
+    by_length = sizes[made_up[:, 1:]] * 8 * np.log(2)  # each byte costs eight bits
+    found = bits_per_byte(by_length.copy(), made_up)
+    assert np.ndim(found) == 0, "return one number"
+    assert not np.isclose(found, 8 * np.log(2)), "that is in nats; a nat is 1 / ln 2 bits"
+    assert not np.isclose(found, 8 * np.log(2) ** 2), "a nat is more than a bit: divide by ln 2"
+    assert np.isclose(found, 8), "if each byte costs eight bits, the answer is 8"
+    uneven = np.log(2) * np.array([[6.0, 1.0, 3.0], [3.0, 6.0, 1.0]])
+    found = bits_per_byte(uneven, made_up)
+    per_token = uneven / np.log(2) / sizes[made_up[:, 1:]]
+    assert not np.isclose(found, per_token.mean()), "divide sums; the mean of the tokens' ratios counts short ones more"
+    assert np.isclose(found, 20 / 10), "divide the sum of the losses by the bytes of the tokens that they belong to"
+
+
+check_bits_per_byte(bits_per_byte)
+
+# %% [markdown]
 # ````{solution-start} ex-model-bytes
 # :class: dropdown
 # ````
 
 # %%
-length = np.array([len(piece) for piece in pieces])
+def bits_per_byte(nats, ids):
+    length = np.array([len(piece) for piece in pieces])
+    return nats.sum() / np.log(2) / length[ids[:, 1:]].sum()
+
+
 table = []
 for s in kept:
     inside = home[rows] == s
-    n_bytes = length[contexts.ids[rows[inside], 1:]].sum()
-    nats = row_losses[inside]
-    table.append((nats.sum() / n_bytes / np.log(2), nats.mean(), names[s]))
+    bits = bits_per_byte(row_losses[inside], contexts.ids[rows[inside]])
+    table.append((bits, row_losses[inside].mean(), names[s]))
 for bits, nats, name in sorted(table):
     print(f"{name:<14}{bits:6.2f} bits per byte,{nats:6.2f} nats per token")
+check_bits_per_byte(bits_per_byte)
 
 # %% [markdown]
 # `<|endoftext|>` has no bytes; the cost of predicting it is part of the sum. Bits per byte are what a compressor
@@ -891,22 +1048,87 @@ for bits, nats, name in sorted(table):
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+lengths = np.array([len(piece) for piece in pieces])
+
+
+def one_place_off(nats, ids):
+    return nats.sum() / np.log(2) / lengths[ids[:, :-1]].sum()
+
+
+def mean_of_ratios(nats, ids):
+    return (nats / np.log(2) / lengths[ids[:, 1:]]).mean()
+
+
+check_bits_per_byte.refuses(lambda nats, ids: bits_per_byte(nats, ids) * np.log(2), because="in nats")
+check_bits_per_byte.refuses(lambda nats, ids: bits_per_byte(nats, ids) * np.log(2) ** 2, because="divide by ln 2")
+check_bits_per_byte.refuses(one_place_off, because="the answer is 8")
+check_bits_per_byte.refuses(mean_of_ratios, because="divide sums")
+
+# %% [markdown]
 # ```{exercise-start} A fair fight for the proxy
 # :label: ex-model-features
 # ```
 # *Difficulty 3/5 · importance 5/5 · 20 minutes.* The book claims that dictionary features are easier to read than
-# neurons. Compute the effective number of slices among the 20 strongest contexts for the features of the bundled
-# dictionary A/1, on the same text. Before you do: which features will look mixed although they respond to one thing?
+# neurons. Write `top_slices_of(units, index)`: the effective number of slices among the 20 strongest contexts of one
+# neuron or feature, whatever `units` is evidence of, and `None` for one that is active in fewer than 20 contexts. Use
+# it on the features of the bundled dictionary A/1, on the same text. Before you do: which features will look mixed
+# although they respond to one thing?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# `evidence.feature_evidence(model, load_dictionary("A/1"), neurons.contexts)` has the same form as `neurons`. Leave
-# out features that are active in fewer than 20 contexts.
+# `evidence.feature_evidence(model, load_dictionary("A/1"), neurons.contexts)` has the same form as `neurons`, and
+# `load_dictionary` is in `sae_core.autoencoder`.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# `units.top_examples(index, 20)` gives the examples, one per context. The slice of an example `e` is
+# `units.contexts.slices[e.context, e.position]`.
+# ````
+# ````{admonition} Hint 3
+# :class: dropdown
+# `effective_number(np.bincount(slices))` turns the slices of the examples into their effective number.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def top_slices_of(units, index):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+import dataclasses
+
+
+@check("ex-model-features")
+def check_top_slices(top_slices_of):
+    draw = np.random.default_rng(0)
+    shuffled = text._replace(slices=draw.integers(0, 9, text.slices.shape), slice_names=[*"abcdefghi"])
+    units = dataclasses.replace(neurons, contexts=shuffled)  # the same neurons, in a text of nine made-up slices
+    for index in np.argsort(-neurons.counts)[:40:10].tolist():
+        places, values = units.of(index)
+        slices_there = shuffled.slices.ravel()[places]
+        of_contexts = [shuffled.slices[e.context, e.position] for e in units.top_examples(index, 20)]
+        of_tokens = slices_there[np.argsort(-values)[:20]]
+        right = effective_number(np.bincount(of_contexts))
+        found = top_slices_of(units, index)
+        assert found is not None, f"unit {index} is active in enough contexts, but you return None"
+        assert np.ndim(found) == 0, "return one number for one unit"
+        if not np.isclose(found, right):
+            assert found != len(set(of_contexts)), "take the effective number; you count the slices"
+            everywhere = effective_number(np.bincount(slices_there, weights=values))
+            assert not np.isclose(found, everywhere), "only the 20 strongest contexts count"
+            assert not np.isclose(found, effective_number(np.bincount(of_tokens))), "take one token of each context"
+            raise AssertionError("wrong slices: take those of `units.contexts`, at the strongest token of each context")
+    scarce = units.between(0, 15)
+    assert top_slices_of(scarce, int(neurons.counts.argmax())) is None, "with fewer than 20 contexts, return None"
+
+
+check_top_slices(top_slices_of)
+
+# %% [markdown]
 # ````{solution-start} ex-model-features
 # :class: dropdown
 # ````
@@ -914,16 +1136,21 @@ for bits, nats, name in sorted(table):
 # %%
 from sae_core.autoencoder import load_dictionary
 
+
+def top_slices_of(units, index):
+    examples = units.top_examples(index, 20)
+    if len(examples) < 20:
+        return None
+    return effective_number(np.bincount([units.contexts.slices[e.context, e.position] for e in examples]))
+
+
 features = evidence.feature_evidence(model, load_dictionary("A/1"), neurons.contexts)
-found = []
-for feature in np.flatnonzero(features.counts >= 20):
-    examples = features.top_examples(feature, 20)
-    if len(examples) == 20:
-        hits = [text.slices[e.context, e.position] for e in examples]
-        found.append(effective_number(np.bincount(hits)))
+found = [top_slices_of(features, feature) for feature in np.flatnonzero(features.counts >= 20)]
+found = [number for number in found if number is not None]
 quarters = [0.25, 0.5, 0.75]
 print("neurons, quartiles: ", np.quantile(top_mixed, quarters).round(1))
 print("features, quartiles:", np.quantile(found, quarters).round(1), f"({len(found)} of {features.n_features})")
+check_top_slices(top_slices_of)
 
 # %% [markdown]
 # A feature for one word, such as " the", finds it in every slice with English in it, and looks mixed. So this
@@ -932,3 +1159,34 @@ print("features, quartiles:", np.quantile(found, quarters).round(1), f"({len(fou
 #
 # ````{solution-end}
 # ````
+
+# %% tags=["remove-cell", "wrong-answers"]
+def all_activations(units, index):
+    places, values = units.of(index)
+    return effective_number(np.bincount(units.contexts.slices.ravel()[places], weights=values))
+
+
+def of_the_page(units, index):
+    return top_mixed[index]
+
+
+def without_a_bar(units, index):
+    return effective_number(
+        np.bincount([units.contexts.slices[e.context, e.position] for e in units.top_examples(index, 20)])
+    )
+
+
+def strongest_tokens(units, index):
+    places, values = units.of(index)
+    return effective_number(np.bincount(units.contexts.slices.ravel()[places[np.argsort(-values)[:20]]]))
+
+
+def number_of_slices(units, index):
+    return len({units.contexts.slices[e.context, e.position] for e in units.top_examples(index, 20)})
+
+
+check_top_slices.refuses(all_activations, because="20 strongest contexts")
+check_top_slices.refuses(of_the_page, because="units.contexts")
+check_top_slices.refuses(without_a_bar, because="return None")
+check_top_slices.refuses(strongest_tokens, because="one token of each context")
+check_top_slices.refuses(number_of_slices, because="you count the slices")

@@ -522,9 +522,9 @@ chapter.number("many-genuine", many.genuine, ".0%")
 # of variance counts.
 #
 # **Too large.** {glue:text}`many-found` of the features are found. Each has {glue:text}`many-copies` rows by now, and
-# L0 is {glue:text}`many-l0`, though the world is as sparse as before. The copies share the work: one fires for strong
-# occurrences, another for weak ones, or both fire at once. For the L1 norm that costs nothing, as the sum of the codes
-# is the same. In a language model this is one of the reasons for *feature splitting*, and it needs no finer meaning.
+# L0 is {glue:text}`many-l0`, though the world is as sparse as before. The copies share the work. For the L1 norm that
+# costs nothing, as the sum of the codes is the same. So when a larger dictionary of a language model splits a feature,
+# that alone does not prove that the feature had finer meanings.
 #
 # More rows than features do no harm to the *directions*. They harm the count of features, and L0 as a measure of the
 # world.
@@ -809,8 +809,8 @@ chapter.number("lasso-three", success["lasso"][ON_AT_ONCE.index(3)], ".0%")
 # features. (We ask for the right features only, not for their strengths, and 32 dimensions are few. So the border is
 # not sharp.)
 #
-# The cheapest method takes the directions with the largest products $x \cdot d_i$, and is told how many, as OMP is. It
-# ignores that directions overlap, and falls first.
+# The cheapest method takes the directions with the largest products $x \cdot d_i$, and is told how many, as OMP is. One
+# feature alone it cannot miss. But it ignores that directions overlap, and pays for that as soon as several are on.
 #
 # The autoencoder gets everything right on {glue:text}`sae-one` of the inputs with one feature, and on
 # {glue:text}`sae-three` of those with three, where OMP has {glue:text}`omp-three` and the lasso
