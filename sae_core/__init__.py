@@ -6,8 +6,8 @@ text          corpus, pocket, installed_code, tokens
 the model     language_model, ngrams, pretraining, bundle
 the training  activations, autoencoder, variants, objective, step, gpu, resampling, training, parallel, runs
 its state     checkpoint, interruption, log
-the features  metrics, evidence, proxies, effects
-the book      plots, chapter
+the features  metrics, evidence, proxies, effects, case_study, controls, verdicts
+the book      plots, case_plots, chapter
 """
 
 from .autoencoder import SparseAutoencoder, load_dictionary

@@ -199,22 +199,26 @@ def _cached(
 def _collect(
     model: LanguageModel, ids: np.ndarray, encode: Callable[[Tensor], Tensor], n_features: int, rows: int = 16
 ) -> dict[str, Tensor]:
-    """All codes of a text, sorted by feature. A stable counting sort keeps the places of a feature in order."""
+    """All codes of a text, sorted by feature: a counting sort in parts, which takes little memory beside the result."""
     n_ctx = ids.shape[1]
-    features, places, values = [], [], []
+    parts = []
     for first in range(0, len(ids), rows):
         tensor = to_tensor(ids[first : first + rows], next(model.network.parameters()).device)
         codes = encode(harvest(model.network, tensor)[:, 1:].flatten(0, 1)).cpu()
         row = torch.repeat_interleave(torch.arange(codes.shape[0]), codes.crow_indices().diff())
-        context, position = row // (n_ctx - 1) + first, row % (n_ctx - 1) + 1
-        features.append(codes.col_indices().to(torch.int16 if n_features < 2**15 else torch.int32))
-        places.append((context * n_ctx + position).to(torch.int32))
-        values.append(codes.values())
-    feature = torch.cat(features)
-    order = torch.from_numpy(np.argsort(feature.numpy(), kind="stable"))
-    counts = torch.bincount(feature.long(), minlength=n_features)
-    return {
-        "starts": torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
-        "places": torch.cat(places)[order],
-        "values": torch.cat(values)[order],
-    }
+        place = (row // (n_ctx - 1) + first) * n_ctx + row % (n_ctx - 1) + 1
+        # By feature; within one the places are in order already, and a stable sort leaves them so.
+        feature, order = codes.col_indices().to(torch.int16 if n_features < 2**15 else torch.int32).sort(stable=True)
+        parts.append((feature, place.int()[order], codes.values()[order]))
+    counts = sum(torch.bincount(feature.long(), minlength=n_features) for feature, _, _ in parts)
+    starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    places, values = torch.empty(int(starts[-1]), dtype=torch.int32), torch.empty(int(starts[-1]))
+    room = starts[:-1].clone()  # where the next entry of each feature goes
+    while parts:
+        feature, place, value = parts.pop(0)
+        feature, n_entries = feature.long(), torch.bincount(feature.long(), minlength=n_features)
+        first_entry = n_entries.cumsum(0) - n_entries
+        slot = room[feature] + torch.arange(len(feature)) - first_entry[feature]
+        places[slot], values[slot] = place, value
+        room += n_entries
+    return {"starts": starts, "places": places, "values": values}

@@ -1,11 +1,12 @@
 """How good a dictionary is: sparsity, density, explained variance and loss recovered, each with one definition.
 
 All are measured on held-out contexts and leave out position 0 (the beginning-of-sequence token). At the end stand the
-few statistics that chapters use on features: ranks and a mean whose interval knows that tokens come in contexts.
+few statistics that chapters use on features: ranks, a mean whose interval knows that tokens come in contexts, a test.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -171,7 +172,9 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     positives = int(labels.sum())
     if not 0 < positives < len(labels):
         raise SaeCoreError(f"auc: {positives} of {len(labels)} elements are labelled; both kinds are needed")
-    ranks = _mean_ranks(scores)[labels].sum()
+    # A rank is half way between the first and the last place that a score could take among all of them.
+    ordered, own = np.sort(scores), scores[labels]
+    ranks = (np.searchsorted(ordered, own, "left") + np.searchsorted(ordered, own, "right") + 1).sum() / 2
     return float((ranks - positives * (positives + 1) / 2) / (positives * (len(labels) - positives)))
 
 
@@ -197,3 +200,13 @@ def clustered_mean(
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
     low, high = np.quantile((drawn @ sums) / (drawn @ counts), [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
+
+
+def fisher_exact(hits: int, n: int, other_hits: int, other_n: int) -> float:
+    """Two-sided p-value of Fisher's exact test: are `hits` of n and `other_hits` of other_n draws from one share?
+
+    The probability, given how many hits there are together, of a split that is no likelier than this one.
+    """
+    together = hits + other_hits
+    ways = [math.comb(n, k) * math.comb(other_n, together - k) for k in range(together + 1)]
+    return sum(way for way in ways if way <= ways[hits]) / sum(ways)

@@ -69,10 +69,12 @@ def add_spectrum(
 ) -> None:
     """Draw one panel of `activation_spectrum` into a column of a figure; the legend is that of the first column.
 
-    weighted: each token counts as much as it is active, and not once.
+    weighted: each token counts as much as it is active, and not once. A label with the name "" is left out.
     """
     edges = np.linspace(0, values.max(initial=1e-6), bins + 1)
     for index, name in enumerate(names):
+        if not name:
+            continue
         chosen = values[labels == index]
         heights, _ = np.histogram(chosen, edges, weights=chosen if weighted else None)
         figure.add_bar(

@@ -32,7 +32,7 @@ def test_notation_shows_the_conventions_of_the_code() -> None:
 
 
 def test_instructors_are_told_the_minutes_of_the_chapters() -> None:
-    told = rows(BOOK / "instructors.md", r"\{doc\}`[a-z_/]+`")
+    told = rows(BOOK / "instructors.md", r"\{doc\}`[a-z0-9_/]+`")
     minutes = {re.search("`(.+)`", row[0])[1]: [int(cell) for cell in row[1:]] for row in told}
     for chapter, (reading, exercises, together) in minutes.items():
         source = (BOOK / f"{chapter}.py").read_text()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sae_core.errors import SaeCoreError
-from sae_core.metrics import auc, clustered_mean, rank_correlation
+from sae_core.metrics import auc, clustered_mean, fisher_exact, rank_correlation
 
 
 def test_auc_counts_pairs_and_halves_ties():
@@ -49,3 +49,22 @@ def test_clustered_mean_is_wider_where_clusters_are_alike():
 
 def test_clustered_mean_of_one_value():
     assert clustered_mean(np.array([2.0]), np.array([7])) == (2.0, 2.0, 2.0)
+
+
+def test_fisher_exact_of_a_lady_tasting_tea():
+    assert fisher_exact(3, 4, 1, 4) == pytest.approx(34 / 70)
+    assert fisher_exact(4, 4, 0, 4) == pytest.approx(2 / 70)
+    assert fisher_exact(4, 4, 0, 4) == fisher_exact(0, 4, 4, 4)
+    assert fisher_exact(5, 10, 50, 100) == pytest.approx(1)
+
+
+def test_fisher_exact_of_many_draws_is_no_overflow():
+    assert 0 < fisher_exact(900, 1000, 500, 1000) < 1e-80
+
+
+def test_fisher_exact_is_how_often_chance_splits_so_unevenly():
+    rng = np.random.default_rng(0)
+    balls = np.array([1] * 9 + [0] * 21)
+    drawn = np.array([rng.permutation(balls)[:12].sum() for _ in range(20_000)])  # hits in the first group of 12
+    far = [hits for hits in range(10) if fisher_exact(hits, 12, 9 - hits, 18) <= fisher_exact(6, 12, 3, 18)]
+    assert fisher_exact(6, 12, 3, 18) == pytest.approx(np.isin(drawn, far).mean(), abs=0.01)

@@ -11,19 +11,20 @@
 #
 # A dictionary element that lights up on Arabic text is easy to find and easy to believe in. This chapter asks for
 # more. It tests one feature against the five claims that *Towards Monosemanticity* makes about its four example
-# features {cite}`bricken2023monosemanticity`. Later chapters put other features to the same test.
+# features {cite}`bricken2023monosemanticity`. It is the worked example: the chapters that follow put other features to
+# the same test, with the same few lines, and explain only what is new.
 #
 # ```{admonition} Before you start
 # **You will be able to**
 # - turn "this text is Arabic" into a score for every token, and say where the score is wrong;
 # - measure how specific and how sensitive a feature is, and why one without the other proves nothing;
 # - show what a feature does to the model's output, by reading weights, by removing it and by holding it fixed;
-# - check that no single neuron does the same.
+# - check that no single neuron does the same, and that chance does not do it either.
 #
 # **You need** the chapters on {doc}`the language model </book/model/one_layer_model>` and on {doc}`training a
 # dictionary </book/dictionary/training>`.
 #
-# **Time**: 45 minutes to read, about a minute to run.
+# **Time**: 50 minutes to read, about a minute to run.
 # ```
 #
 # The **five claims** about a feature and its context:
@@ -34,73 +35,44 @@
 # 4. **Not a neuron**: no single neuron does what the feature does.
 # 5. **Universality**: a model trained from another seed has the feature, too.
 #
-# To repeat the chapter for another script, change the two lines below.
+# Two steps stand around them. Before: a **proxy**, a score that says where the context is. After: **controls**, the
+# same search where there is nothing to be found. Each of the seven steps is a function of
+# {doc}`sae_core.case_study </book/api>`, and the code below shows what goes in and what comes out.
 
 # %%
 from sae_core import proxies
 
 NAME, TITLE = "arabic", "Arabic"
 SCRIPT = proxies.ARABIC
+PATTERN = proxies.script_pattern(SCRIPT)
 
 # %% tags=["hide-input"]
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
-import plotly.graph_objects as go
-import torch
-from IPython.display import HTML
 
-from sae_core import chapter, effects, plots
+from sae_core import case_plots, case_study, chapter, controls, plots
 from sae_core.autoencoder import load_dictionary
-from sae_core.corpus import open_corpus
-from sae_core.errors import SaeCoreError
-from sae_core.evidence import feature_evidence, neuron_evidence
+from sae_core.case_study import Feature
+from sae_core.evidence import Evidence, feature_evidence
+from sae_core.exercises import check
 from sae_core.language_model import load_model
-from sae_core.metrics import auc, clustered_mean, rank_correlation
-from sae_core.runs import held_out
-from sae_core.tokens import load_contexts, token_bytes
-
-
-def shown(tokens: Iterable[int]) -> str:
-    """Tokens in a row, from left to right whatever their script; a space is visible."""
-    return "  ".join(f"\u2068{plots.visible(pieces[token]).replace(' ', '␣')}\u2069" for token in tokens)
-
-
-def record(id: str, figure: str, **measured: float) -> None:
-    """Put measured numbers into the claims table, under names that begin with the context's."""
-    named = {f"{NAME}_{name}": value for name, value in measured.items()}
-    chapter.claim(id, where=f"features/{NAME}#{figure}", text=text, **named)
-
-
-def outcome(*holds: bool) -> str:
-    return "replicated" if all(holds) else "partly" if any(holds) else "contradicted"
-
+from sae_core.metrics import auc
+from sae_core.tokens import Contexts, token_bytes
+from sae_core.verdicts import Verdicts
 
 # %%
 model = load_model("A")
 sae = load_dictionary("A/1")
 pieces = token_bytes(model.tokenizer)
-contexts, text = held_out(model)
-contexts = contexts.head(chapter.size(quick=4000, full=40_000))
-touches = proxies.touches_script(contexts.ids, pieces, SCRIPT)
-
-# %% tags=["hide-input"]
-AT_LEAST = 500  # tokens of the script, fewer prove nothing
-why_text = open_corpus().description
-if touches.sum() < AT_LEAST:
-    lacking, text = text, "pocket"
-    contexts = load_contexts([(text, None)], "all", model.tokenizer, model.n_ctx).head(len(contexts.ids))
-    touches = proxies.touches_script(contexts.ids, pieces, SCRIPT)
-    why_text = f"the embedded text, pocket, because {lacking} has next to no {TITLE} script"
-    if touches.sum() < AT_LEAST:
-        raise SaeCoreError(f"neither {lacking} nor pocket has enough {TITLE} script: choose another text or script")
+contexts, touches, text, why_text = case_study.text_with(model, PATTERN, TITLE, chapter.size(quick=4000, full=40_000))
 ids = contexts.ids
+verdicts = Verdicts(NAME, text, page=f"features/{NAME}")  # puts what follows into the table of claims
+
+# %% tags=["remove-cell"]
 chapter.number("text", text)
 chapter.number("why-text", why_text)
-chapter.number("title", TITLE)
 chapter.number("tokens", ids[:, 1:].size, ",")
-chapter.number("touching", int(touches.sum()), ",")
 
 # %% [markdown]
 # This page was run on {glue:text}`why-text`: {glue:text}`tokens` tokens that the model was not trained on.
@@ -142,7 +114,8 @@ in_context = score > 0
 
 # %% [markdown]
 # There is a second way, which only scripts allow. Decode the bytes around the token and look which character it is
-# part of. `touches_script` did that. It is exact, so we can check the proxy against it.
+# part of. `touches`, which came with the text, says that for every token. It is exact, so we can check the proxy
+# against it.
 #
 # ```{admonition} Predict
 # :class: tip
@@ -153,49 +126,15 @@ in_context = score > 0
 
 # %% tags=["hide-input"]
 CLASSES = [TITLE, f"{TITLE} behind a space", "byte of another script", "other text"]
-kind = np.select([touches & in_context, touches, in_context], [0, 1, 2], 3)
-kind[:, 0] = 3
-n_blocks = (kind.shape[1] - 16) // 40  # stretches of 40 tokens, not from the very beginning
-blocks = kind[:, 16 : 16 + 40 * n_blocks].reshape(len(kind), n_blocks, 40)
-counts = (blocks[..., None] == np.arange(4)).sum(2)
-row, block = np.unravel_index(np.log1p(counts).sum(-1).argmax(), counts.shape[:2])
-line = slice(16 + 40 * block, 56 + 40 * block)
-
-
-def coloured(tokens: np.ndarray, kinds: np.ndarray, scores: np.ndarray) -> HTML:
-    """Tokens on the colour of their class, with the proxy's score for the mouse."""
-    underline = [f"border-bottom:3px solid {colour}" for colour in (*plots.PALETTE[:3], "transparent")]
-    line = "".join(
-        f"<span title='{score:+.1f}' style='{underline[k]};unicode-bidi:isolate;white-space:pre-wrap;margin-right:2px'>"
-        f"{plots.escape(plots.visible(pieces[token]))}</span>"
-        for token, k, score in zip(tokens, kinds, scores, strict=True)
-    )
-    legend = " · ".join(f"<span style='{underline[k]}'>{CLASSES[k]}</span>" for k in range(4))
-    return HTML(f"<p dir='ltr' style='line-height:2'>{line}</p><p><small>{legend}</small></p>")
-
-
-coloured(ids[row, line], kind[row, line], score[row, line])
+kind = case_study.classes(in_context, touches)
+row, line = case_plots.mixed_stretch(kind)
+case_plots.coloured(ids[row, line], kind[row, line], score[row, line], CLASSES, pieces)
 
 # %% tags=["hide-input"]
-sizes = np.bincount(kind[:, 1:].ravel(), minlength=4)
-
-
-def scores_of(k: int) -> str:
-    values = score[:, 1:][kind[:, 1:] == k]
-    low, high = (values.min(), values.max()) if len(values) else (0, 0)
-    return f"{low:+.1f} to {high:+.1f}" if len(values) else "–"
-
-
-def most_frequent(k: int) -> str:
-    return shown(token for token, _ in Counter(ids[:, 1:][kind[:, 1:] == k].tolist()).most_common(5))
-
-
-plots.table(
-    ["", "share of tokens", "score", "most frequent"],
-    [(CLASSES[k], f"{sizes[k] / sizes.sum():.2%}", scores_of(k), most_frequent(k)) for k in range(4)],
-)
+case_plots.class_table(ids, kind, score, CLASSES, pieces)
 
 # %% tags=["remove-cell"]
+sizes = np.bincount(kind[:, 1:].ravel(), minlength=4)
 base_rate, base_rate_exact = float(in_context[:, 1:].mean()), float(touches[:, 1:].mean())
 chapter.number("base-rate", base_rate, ".2%")
 chapter.number("base-rate-exact", base_rate_exact, ".2%")
@@ -235,33 +174,26 @@ chapter.number("spaced", sizes[1] / max(sizes[0] + sizes[1], 1), ".0%")
 # %%
 evidence = feature_evidence(model, sae, contexts)
 correlation = evidence.correlations(np.maximum(score, 0))
-correlation_sign = evidence.correlations(in_context)
-correlation_exact = evidence.correlations(touches)
-best = np.argsort(-correlation)[:5]
-feature = int(best[0])
+feature = int(correlation.argmax())
+studied = Feature(model, sae, evidence, feature)  # what every step below is given
 
 # %% tags=["hide-input"]
-def top_tokens(index: int) -> str:
-    places, _ = evidence.of(index)
-    return shown(token for token, _ in Counter(ids.ravel()[places].tolist()).most_common(4))
-
-
+best = np.argsort(-correlation)[:5]
+correlation_sign, correlation_exact = evidence.correlations(in_context), evidence.correlations(touches)
 plots.table(
     ["feature", "with the proxy", "with its sign", "with the characters", "active on", "mostly"],
     [
         (
             f"A/1/{i}", f"{correlation[i]:.2f}", f"{correlation_sign[i]:.2f}", f"{correlation_exact[i]:.2f}",
-            f"{evidence.density[i]:.2%}", top_tokens(i),
+            f"{evidence.density[i]:.2%}", case_plots.most_frequent(ids.ravel()[evidence.of(i)[0]], pieces, 4),
         )
         for i in best
     ],
-)
+)  # fmt: skip
 
 # %% tags=["remove-cell"]
-places, values = evidence.of(feature)
-largest = float(values.max())
-chapter.number("feature", f"A/1/{feature}")
-chapter.number("largest", largest, ".1f")
+values, largest, hits_exact = studied.values, studied.largest, studied.at_places(touches)
+chapter.number("feature", studied.name)
 chapter.number("correlation", correlation[feature], ".2f")
 chapter.number("correlation-sign", correlation_sign[feature], ".2f")
 chapter.number("correlation-exact", correlation_exact[feature], ".2f")
@@ -295,21 +227,12 @@ plots.feature_examples(evidence, feature, pieces, top=4, intervals=6, per_interv
 # token counts in proportion to the activation?
 # ```
 
-# %% tags=["hide-input"]
+# %%
 #| label: fig-spectrum
 #| caption: >-
 #|   Activations of {glue:text}`feature`, coloured by the class of the token. Left, every active token counts once.
 #|   Right, it counts as much as it is active.
-labels = kind.ravel()[places]
-shares = np.bincount(labels, minlength=4) / len(labels)
-masses = np.bincount(labels, weights=values, minlength=4) / values.sum()
-upper = values > largest / 2
-alt = (
-    f"Two stacked histograms of {len(values):,} activations from 0 to {largest:.1f}. {TITLE} makes up "
-    f"{shares[:2].sum():.0%} of the tokens on the left and {masses[:2].sum():.0%} of the activation on the right. "
-    f"Above half of the maximum, {(labels[upper] < 2).mean():.0%} of {upper.sum():,} tokens are {TITLE}."
-)
-plots.activation_spectrum(values, labels, CLASSES, alt)
+case_plots.spectrum(studied, kind, CLASSES, TITLE)
 
 # %% [markdown]
 # A weak activation moves the model's output little. So look at both panels. The left one says how often you would be
@@ -317,49 +240,19 @@ plots.activation_spectrum(values, labels, CLASSES, alt)
 # model is added in the right place.
 
 # %%
-hits, hits_exact = in_context.ravel()[places], touches.ravel()[places]
-
-
-def by_tenth(hits: np.ndarray) -> list[float]:
-    """Share of hits in each tenth of the active tokens, weakest first."""
-    return [part.mean() for part in np.array_split(hits[np.argsort(values)], 10)]
-
-
-def specificity(hits: np.ndarray, base_rate: float) -> dict[str, float]:
-    return {
-        "base_rate": base_rate,
-        "active_in_context": hits.mean(),
-        "weakest_in_context": by_tenth(hits)[0],
-        "strongest_in_context": by_tenth(hits)[-1],
-        "mass_in_context": values[hits].sum() / values.sum(),
-        "lift": hits.mean() / base_rate,
-    }
-
-
-specific, exact = specificity(hits, base_rate), specificity(hits_exact, base_rate_exact)
-record("A15", "fig-specificity", tokens=ids[:, 1:].size, **specific)
+specific = case_study.specificity(studied, in_context)
+specific_exact = case_study.specificity(studied, touches)
+verdicts.record("A15", specific, "fig-specificity")
 
 # %% tags=["hide-input"]
 #| label: fig-specificity
 #| caption: >-
 #|   Share of the active tokens that are in context (score above zero) and in the script (by the characters), by
 #|   strength of the activation.
-tenths = np.arange(1, 11)
-by_proxy, by_character = by_tenth(hits), by_tenth(hits_exact)
-alt = (
-    "Two lines over tenths of the active tokens, weakest first. "
-    f"In context: from {by_proxy[0]:.0%} to {by_proxy[-1]:.0%}. "
-    f"In the script: from {by_character[0]:.0%} to {by_character[-1]:.0%}."
-)
-figure = plots.curves(
-    {"in context": (tenths, by_proxy), "in the script": (tenths, by_character)},
-    "tenth, weakest first", "share of active tokens", alt,
-)
-figure.update_traces(mode="lines+markers")
-figure.update_yaxes(range=[0, 1.03], tickformat=".0%")
-figure.update_xaxes(dtick=1)
+case_plots.by_strength({"in context": specific, "in the script": specific_exact})
 
 # %% tags=["hide-input"]
+# numbers: 25 % (the paper's)
 WORDS = {
     "base_rate": ("base rate", "0.13 %", ".2%"),
     "active_in_context": ("share of the active tokens", "81 %", ".0%"),
@@ -370,7 +263,10 @@ WORDS = {
 }
 plots.table(
     ["", "the paper", "in context", "in the script"],
-    [(name, paper, f"{specific[key]:{f}}", f"{exact[key]:{f}}") for key, (name, paper, f) in WORDS.items()],
+    [
+        (name, paper, *(f"{getattr(found, key):{f}}" for found in (specific, specific_exact)))
+        for key, (name, paper, f) in WORDS.items()
+    ],
 )
 
 # %% tags=["remove-cell"]
@@ -395,15 +291,12 @@ chapter.number("lift-limit-exact", 1 / base_rate_exact, ".0f")
 # both.
 
 # %%
-recall = evidence.recall([feature], in_context)
+sensitive = case_study.sensitivity(studied, score)
 recall_exact = evidence.recall([feature], touches)
-record(
-    "A16", "fig-missed", recall=recall, tokens=ids[:, 1:].size,
-    correlation=correlation[feature], correlation_sign=correlation_sign[feature],
-)  # fmt: skip
+verdicts.record("A16", sensitive, "fig-missed")
 
 # %% tags=["remove-cell"]
-chapter.number("recall", recall, ".0%")
+chapter.number("recall", sensitive.recall, ".0%")
 chapter.number("recall-exact", recall_exact, ".0%")
 
 # %% [markdown]
@@ -421,39 +314,21 @@ chapter.number("recall-exact", recall_exact, ".0%")
 
 # %% tags=["hide-input"]
 #| label: fig-missed
-#| caption: >-
-#|   The tokens that {glue:text}`feature` misses most often, each split by whether it was in the script or only in
-#|   context.
-fired = evidence.dense(feature) > 0
-wanted = (in_context | touches) & (np.arange(ids.shape[1]) > 0)
-missed = wanted & ~fired
-often = Counter(ids[missed].tolist()).most_common(14)[::-1]
-names = [plots.escape(shown([token])) for token, _ in often]
-in_script = [int((missed & touches & (ids == token)).sum()) for token, _ in often]
-only_context = [count - n for (_, count), n in zip(often, in_script, strict=True)]
-figure = go.Figure()
-figure.add_bar(x=in_script, y=names, orientation="h", name="in the script", marker_color=plots.PALETTE[0])
-figure.add_bar(x=only_context, y=names, orientation="h", name="byte of another script", marker_color=plots.PALETTE[2])
-figure.update_xaxes(title="tokens missed")
-figure.update_yaxes(type="category")
-missed_exact = (missed & touches).sum() / max(missed.sum(), 1)
-alt = (
-    f"Stacked bars of the {len(often)} most-missed tokens. Of all {missed.sum():,} missed tokens {missed_exact:.0%} "
-    f"are in the script. The most frequent is {plots.visible(pieces[often[-1][0]])}, missed {often[-1][1]} times."
-)
-plots.describe(figure, alt, barmode="stack", height=480)
+#| caption: The tokens that {glue:text}`feature` misses most often, each split by class.
+case_plots.missed(studied, kind, CLASSES, pieces)
 
 # %% tags=["hide-input"]
+missed = (kind < 3) & (evidence.dense(feature) == 0)
 rows = []
 for token, count in Counter(ids[missed & touches].tolist()).most_common(8):
     there = touches & (ids == token)
     of_script = there.sum() / touches.sum()
-    rows.append((shown([token]), count, f"{count / there.sum():.0%}", f"{of_script:.1%}"))
+    rows.append((case_plots.shown([token], pieces), count, f"{count / there.sum():.0%}", f"{of_script:.1%}"))
 plots.table(["token in the script", "missed", "share of its occurrences", "share of the script's tokens"], rows)
 
 # %% tags=["remove-cell"]
 chapter.number("missed", int(missed.sum()), ",")
-chapter.number("missed-exact", missed_exact, ".0%")
+chapter.number("missed-exact", (missed & touches).sum() / max(missed.sum(), 1), ".0%")
 
 # %% [markdown]
 # Of {glue:text}`missed` missed tokens, {glue:text}`missed-exact` are in the script at all. The others are misses of
@@ -470,62 +345,29 @@ chapter.number("missed-exact", missed_exact, ".0%")
 # other.
 
 # %%
-half = len(ids) // 2
-first_half, second_half = evidence.between(0, half), evidence.between(half, len(ids))
-
-
-def cover(target: np.ndarray) -> tuple[list[int], list[float]]:
-    """Complements chosen on the first half, and the recall on the second as they are added one after the other."""
-    features = [feature, *first_half.complements(feature, target[:half], n=4)]
-    return features, [second_half.recall(features[: n + 1], target[half:]) for n in range(len(features))]
-
-
-covering, union = cover(in_context)
-covering_exact, union_exact = cover(touches)
-record("A17", "fig-union", recall=union[0], union_recall=union[-1], complements=len(covering) - 1)
+covers = {"the context": case_study.cover(studied, in_context), "the script": case_study.cover(studied, touches)}
+verdicts.record("A17", covers["the context"], "fig-union")
 
 # %% tags=["hide-input"]
 #| label: fig-union
 #| caption: >-
 #|   Recall on the second half of the text, as features that were chosen on the first half are added one after the
 #|   other, once for the tokens in context and once for those in the script.
-figure = plots.curves(
-    {"in context": (np.arange(len(union)), union), "in the script": (np.arange(len(union_exact)), union_exact)},
-    "features added", "recall of the union",
-    f"Two lines. In context, recall goes from {union[0]:.0%} with the feature alone to {union[-1]:.0%} with "
-    f"{len(union) - 1} more; in the script, from {union_exact[0]:.0%} to {union_exact[-1]:.0%} with "
-    f"{len(union_exact) - 1} more.",
-)
-figure.update_traces(mode="lines+markers")
-figure.update_xaxes(dtick=1, range=[-0.2, 4.2])
-figure.update_yaxes(range=[0, 1.03], tickformat=".0%")
+case_plots.union(covers)
 
 # %% tags=["hide-input"]
-plots.table(
-    ["chosen to cover", "feature", "active on", "in context", "in the script", "mostly"],
-    [
-        (
-            purpose, f"A/1/{i}", f"{evidence.counts[i]:,} tokens",
-            f"{in_context.ravel()[evidence.of(i)[0]].mean():.0%}", f"{touches.ravel()[evidence.of(i)[0]].mean():.0%}",
-            top_tokens(i),
-        )
-        for purpose, features in (("the context", covering), ("the script", covering_exact))
-        for i in features[1:]
-    ],
-)
+case_plots.cover_table(covers, studied, in_context, touches, pieces)
 
 # %% tags=["remove-cell"]
-def told(recalls: list[float]) -> str:
-    if len(recalls) == 1:
-        return f"no other feature meets the three rules, and the recall stays at {recalls[0]:.0%}"
-    return f"{len(recalls) - 1} more take the recall from {recalls[0]:.0%} to {recalls[-1]:.0%}"
-
-
-chapter.number("union-told", told(union))
-chapter.number("union-told-exact", told(union_exact))
+for name, found in covers.items():
+    if found.complements:
+        told = f"{found.complements} more take the recall from {found.recall:.0%} to {found.union_recall:.0%}"
+    else:
+        told = f"no other feature meets the three rules, and the recall stays at {found.recall:.0%}"
+    chapter.number(f"union-{name.split()[1]}", told)
 
 # %% [markdown]
-# For the tokens in context, {glue:text}`union-told`. For those in the script, {glue:text}`union-told-exact`. The
+# For the tokens in context, {glue:text}`union-context`. For those in the script, {glue:text}`union-script`. The
 # paper describes such complements for Arabic: one on the first byte of a letter, one on the article "al-".
 #
 # ## Claim 3: what the feature does to the output
@@ -545,50 +387,25 @@ chapter.number("union-told-exact", told(union_exact))
 # ones.
 
 # %%
-weights = effects.logit_weights(model, sae.W_dec[[feature]].detach())[0].numpy()
-occurrences = np.bincount(ids[:, 1:].ravel(), minlength=len(pieces))
 share = proxies.occurrence_share(ids, touches, len(pieces))
-kept = occurrences >= 5
-is_context = share > 0.5
-logit_auc = auc(weights[kept], is_context[kept])
-top = np.flatnonzero(kept)[np.argsort(-weights[kept])[:20]]
-record("A18", "fig-logits", logit_auc=logit_auc, top20_in_context=int(is_context[top].sum()))
+reading = case_study.logit_reading(studied, of_context=share > 0.5)
+verdicts.record("A18", reading, "fig-logits")
 
 # %% tags=["hide-input"]
 #| label: fig-logits
 #| caption: >-
 #|   Logit weights of {glue:text}`feature`, as shares of each class of tokens in the vocabulary. The median over all
 #|   tokens is at zero.
-classes = {
-    TITLE: kept & is_context,
-    "sometimes part of it": kept & (share > 0) & ~is_context,
-    "other tokens": kept & (share == 0),
-}
-low, high = weights[kept].min(), weights[kept].max()
-edges = np.linspace(low, high, 60)
-figure = go.Figure()
-for colour, (name, members) in zip((0, 2, 7), classes.items(), strict=True):
-    heights = np.histogram(weights[members], edges)[0] / max(members.sum(), 1)
-    figure.add_bar(
-        x=(edges[:-1] + edges[1:]) / 2, y=heights, name=f"{name} ({members.sum():,})", width=edges[1] - edges[0],
-        marker_color=plots.PALETTE[colour], opacity=0.65, hovertemplate="%{x:.2f}: %{y:.1%}",
-    )
-figure.update_xaxes(title="logit weight")
-figure.update_yaxes(title="share of the class", tickformat=".0%")
-medians = {name: float(np.median(weights[members])) for name, members in classes.items() if members.any()}
-listed = ", ".join(f"{name} {median:+.2f}" for name, median in medians.items())
-plots.describe(figure, f"Three overlaid histograms of logit weights. Medians: {listed}.", barmode="overlay", bargap=0)
+groups = {TITLE: share > 0.5, "sometimes part of it": (share > 0) & (share <= 0.5), "other tokens": share == 0}
+case_plots.logits(reading, groups)
 
 # %% tags=["hide-input"]
-plots.table(
-    ["", "the twenty tokens with the largest logit weight"],
-    [(f"{i + 1} – {i + 10}", shown(top[i : i + 10])) for i in (0, 10)],
-)
+case_plots.top_logits(reading, pieces)
 
 # %% tags=["remove-cell"]
-chapter.number("logit-auc", logit_auc, ".3f")
-chapter.number("top20", int(is_context[top].sum()))
-chapter.number("context-tokens", int((kept & is_context).sum()))
+chapter.number("logit-auc", reading.logit_auc, ".3f")
+chapter.number("top20", reading.top20_in_context)
+chapter.number("context-tokens", int((reading.kept & reading.of_context).sum()))
 
 # %% [markdown]
 # The **AUC** says how often a token of the context, drawn at random, has a larger weight than another token. One half
@@ -613,77 +430,36 @@ chapter.number("context-tokens", int((kept & is_context).sum()))
 # ```
 
 # %%
-rng = np.random.default_rng(0)
-n_contexts = chapter.size(quick=200, full=2000)
-active, has_script = fired.any(1), touches.any(1)
-groups = [np.flatnonzero(active & has_script), np.flatnonzero(active & ~has_script)]
-picked = np.sort(np.concatenate([rng.permutation(group)[: n_contexts // 2] for group in groups]))
-effect = effects.ablation_effect(model, sae, feature, ids[picked])
+removed = case_study.ablation(studied, touches, n_contexts=chapter.size(quick=200, full=2000))
+verdicts.record("A19", removed, "fig-ablation")
 
 # %% [markdown]
 # Up to half of these contexts hold Arabic and the others do not, drawn at random from those in which the feature is
 # active. In a model of one layer, nothing comes after the MLP but the unembedding. So the removal at one token
 # changes the prediction of the next token only.
 
-# %%
-strength = evidence.dense(feature)[picked, :-1]  # where the next token is predicted from
-effect_next = effect[:, 1:]
-next_in_script = touches[picked, 1:]
-on = strength > 0
-bins = np.quantile(strength[on & next_in_script], np.linspace(0, 1, 6)[1:-1])  # fifths
-bin_of = np.digitize(strength, bins)
-context_of = np.broadcast_to(picked[:, None], on.shape)
-
-
-def mean_effect(where: np.ndarray) -> tuple[float, float, float]:
-    return clustered_mean(effect_next[where], context_of[where])
-
-
-inside = [mean_effect(on & next_in_script & (bin_of == b)) for b in range(5)]
-effect_inside, effect_lower, effect_upper = mean_effect(on & next_in_script)
-effect_elsewhere, elsewhere_lower, elsewhere_upper = mean_effect(on & ~next_in_script)
-means = [mean for mean, _, _ in inside]
-growing = next((b for b in range(1, 5) if means[b] >= means[b - 1]), 5) if means[-1] < means[0] else 0
-record(
-    "A19", "fig-ablation", effect=effect_inside, effect_upper=effect_upper, effect_elsewhere=effect_elsewhere,
-    growing_bins=growing,
-)  # fmt: skip
-
 # %% tags=["hide-input"]
 #| label: fig-ablation
 #| caption: >-
 #|   What removing the feature does to the log-likelihood of the true next token, by strength of the activation. Bars
 #|   are 95 % confidence intervals that draw whole contexts.
-figure = go.Figure()
-for name, chosen_next, colour in (
-    (f"next token is {TITLE}", next_in_script, plots.PALETTE[0]), ("it is not", ~next_in_script, plots.PALETTE[7])
-):
-    wheres = [on & chosen_next & (bin_of == b) for b in range(5)]
-    points = [(strength[w].mean(), *mean_effect(w)) for w in wheres if w.any()]
-    x, mean, lower, upper = np.array(points).T
-    error = {"type": "data", "symmetric": False, "array": upper - mean, "arrayminus": mean - lower}
-    figure.add_scatter(x=x, y=mean, error_y=error, mode="lines+markers", name=name, line_color=colour)
-figure.add_hline(y=0, line_dash="dot", line_color=plots.PALETTE[7])
-figure.update_xaxes(title="mean activation in the bin")
-figure.update_yaxes(title="change (nats)")
-alt = (
-    f"Two lines over five bins of activation. Where the next token is {TITLE}, the change goes from {means[0]:+.2f} "
-    f"nats in the weakest bin to {means[-1]:+.2f} in the strongest. Elsewhere the mean is {effect_elsewhere:+.3f}."
-)
-plots.describe(figure, alt)
+# numbers: 95 % (the level of the intervals)
+case_plots.ablation(removed, TITLE)
 
 # %% tags=["remove-cell"]
-chapter.number("effect", effect_inside, "+.3f")
-chapter.number("effect-interval", f"{effect_lower:+.3f} to {effect_upper:+.3f}")
-chapter.number("effect-elsewhere", effect_elsewhere, "+.3f")
-chapter.number("elsewhere-interval", f"{elsewhere_lower:+.3f} to {elsewhere_upper:+.3f}")
-chapter.number("effect-weakest", means[0], "+.3f")
-chapter.number("effect-strongest", means[-1], "+.3f")
-chapter.number("growing", growing)
-chapter.number("ablated-contexts", len(picked))
-chapter.number("ablated-with", int(has_script[picked].sum()))
+chapter.number("effect", removed.effect, "+.3f")
+chapter.number("effect-interval", f"{removed.inside.lower:+.3f} to {removed.inside.upper:+.3f}")
+chapter.number("effect-elsewhere", removed.effect_elsewhere, "+.3f")
+chapter.number("elsewhere-interval", f"{removed.elsewhere.lower:+.3f} to {removed.elsewhere.upper:+.3f}")
+chapter.number("effect-weakest", removed.inside_by_strength[0].mean, "+.3f")
+chapter.number("effect-strongest", removed.inside_by_strength[-1].mean, "+.3f")
+chapter.number("growing", removed.growing_bins)
+chapter.number("ablated-contexts", len(removed.contexts))
+chapter.number("ablated-with", int(touches.any(1)[removed.contexts].sum()))
 
 # %% [markdown]
+# <!-- numbers: 95 % (the level of the intervals) -->
+#
 # | next token | mean change in nats | 95 % interval |
 # |---|---|---|
 # | in the script | {glue:text}`effect` | {glue:text}`effect-interval` |
@@ -704,264 +480,169 @@ chapter.number("ablated-with", int(has_script[picked].sum()))
 # ### Holding the feature fixed
 #
 # The strongest test is to make the feature active where nothing calls for it. **Pinned sampling** holds it at one
-# value on every token while the model writes. The paper starts from a prefix that has nothing to do with Arabic.
+# value on every token while the model writes. The paper starts from a prefix that has nothing to do with Arabic, the
+# numbers from 1 to 10.
 
 # %%
-PREFIX = "1,2,3,4,5,6,7,8,9,10"
-n_samples, n_tokens = chapter.size(quick=128, full=1024), 20
-doses = [0, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1]  # as shares of the largest activation
-
-
-def written(samples: torch.Tensor) -> list[bytes]:
-    return [b"".join(pieces[token] for token in tokens) for tokens in samples.tolist()]
-
-
-unpinned = written(effects.sample(model, PREFIX, n_samples, n_tokens))
-pinned = {
-    dose: written(effects.sample(model, PREFIX, n_samples, n_tokens, sae, feature, pin=dose * largest))
-    for dose in doses
-}
-unpinned_share = proxies.character_share(unpinned, SCRIPT)
-pinned_share = {dose: proxies.character_share(texts, SCRIPT) for dose, texts in pinned.items()}
-dose_correlation = rank_correlation(doses, list(pinned_share.values()))
-record(
-    "A20", "fig-dose", samples=n_samples, pinned_share=pinned_share[1], unpinned_share=unpinned_share,
-    dose_correlation=dose_correlation,
-)  # fmt: skip
+pinned = case_study.pinned(studied, PATTERN, n_samples=chapter.size(quick=128, full=1024), n_tokens=20)
+verdicts.record("A20", pinned, "fig-dose")
 
 # %% tags=["hide-input"]
-rows = [("–", t) for t in unpinned[:3]] + [(f"{dose:.0%}", t) for dose in (0.5, 1) for t in pinned[dose][:3]]
-plots.table(["pinned to", f"{PREFIX} …"], [(dose, plots.visible(t)) for dose, t in rows])
+case_plots.samples(pinned)
 
 # %% tags=["hide-input"]
 #| label: fig-dose
 #| caption: >-
 #|   Share of characters in the script in what the model writes, by the value at which {glue:text}`feature` is held.
-alt = (
-    "A line: " + ", ".join(f"{s:.1%} at {dose:.0%} of the maximum" for dose, s in pinned_share.items())
-    + f". Without pinning the share is {unpinned_share:.1%}."
-)  # fmt: skip
-figure = plots.curves(
-    {"pinned": ([dose * largest for dose in doses], list(pinned_share.values()))},
-    "pinned to", f"{TITLE} characters", alt,
-)
-figure.update_traces(mode="lines+markers")
-figure.add_hline(y=unpinned_share, line_dash="dot", line_color=plots.PALETTE[7], annotation_text="not pinned")
-figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
+case_plots.dose(pinned, TITLE)
 
 # %% tags=["remove-cell"]
-chapter.number("samples", n_samples)
-chapter.number("sample-tokens", n_tokens)
-chapter.number("pinned-share", pinned_share[1], ".0%")
-chapter.number("half-share", pinned_share[0.5], ".0%")
-chapter.number("unpinned-share", unpinned_share, ".1%")
-chapter.number("dose-correlation", dose_correlation, ".2f")
+chapter.number("samples", pinned.samples)
+chapter.number("pinned-share", pinned.pinned_share, ".0%")
+chapter.number("double-share", pinned.shares[pinned.at(2)], ".0%")
+chapter.number("unpinned-share", pinned.unpinned_share, ".1%")
 
 # %% [markdown]
 # Pinned to its maximum, the feature makes the model write {glue:text}`pinned-share` Arabic characters, against
-# {glue:text}`unpinned-share` without ({glue:text}`samples` continuations of {glue:text}`sample-tokens` tokens each).
-# At half of the maximum it is {glue:text}`half-share`. Spaces, punctuation and broken characters count as not Arabic.
+# {glue:text}`unpinned-share` without ({glue:text}`samples` continuations of twenty tokens each). At twice the maximum
+# it is {glue:text}`double-share`. Spaces, punctuation and broken characters count as not Arabic.
 #
-# Mind that the model never sees the maximum on every token. Pinning asks what the feature *can* do. Removing it asks
-# what it *does*. You need both.
+# The claim goes by the maximum, as the paper does. Why look beyond? The L1 penalty shrinks activations, so that what
+# the dictionary calls the maximum falls short of what the model itself had there. Mind also that the model never sees
+# the maximum on every token. Pinning asks what the feature *can* do. Removing it asks what it *does*. You need both.
 #
 # ## Claim 4: not a neuron
 #
 # If one neuron did the same, the dictionary would have told us nothing new. To search all of them takes longer, so we
-# compare on fewer contexts.
+# compare on fewer contexts, and in three ways: the best neuron by correlation; how well each neuron tells what is in
+# context; and whether the script shows up in any neuron's twenty strongest examples. A snippet is long and may hold
+# Arabic by chance, so the last number stands beside that of snippets drawn at random.
 
 # %%
-few = contexts.head(chapter.size(quick=400, full=2000))
-n_few = len(few.ids)
-neurons = neuron_evidence(model, few)
-activation = evidence.dense(feature)[:n_few, 1:]
-neuron_correlation = neurons.correlations(evidence.dense(feature)[:n_few])
-neuron = int(neuron_correlation.argmax())
-
-
-
-def aucs(target: np.ndarray) -> tuple[float, list[float]]:
-    """How well the feature, and each neuron, tells the target tokens from the others."""
-    return auc(activation, target), [auc(neurons.dense(i)[:, 1:], target) for i in range(neurons.n_features)]
-
-
-feature_auc, neuron_aucs = aucs(in_context[:n_few, 1:])
-feature_auc_exact, neuron_aucs_exact = aucs(touches[:n_few, 1:])
-
-
-def strongest(activation: np.ndarray) -> float:
-    """Of the k strongest tokens, the share in the script, where k is how many tokens of the script there are."""
-    truth = touches[:n_few, 1:].ravel()
-    k = int(truth.sum())
-    return truth[np.argpartition(activation.ravel(), -k)[-k:]].mean()
-
-
-feature_strongest = strongest(activation)
-neuron_strongest = max(strongest(neurons.dense(i)[:, 1:]) for i in range(neurons.n_features))
+match = case_study.neuron_match(studied, in_context, touches, n_contexts=chapter.size(quick=400, full=2000))
+verdicts.record("A21", match, "fig-neuron")
 
 # %% tags=["hide-input"]
 #| label: fig-neuron
-#| caption: The neuron that correlates best with {glue:text}`feature`, as in {numref}`fig-spectrum`.
-neuron_places, neuron_values = neurons.of(neuron)
-neuron_labels = kind[:n_few].ravel()[neuron_places]
-neuron_mass = np.bincount(neuron_labels, weights=neuron_values, minlength=4) / neuron_values.sum()
-alt = (
-    f"Two stacked histograms of {len(neuron_values):,} activations of neuron {neuron}, up to "
-    f"{neuron_values.max():.1f}. {TITLE} makes up {(neuron_labels < 2).mean():.1%} of the tokens and "
-    f"{neuron_mass[:2].sum():.1%} of the activation."
-)
-plots.activation_spectrum(neuron_values, neuron_labels, CLASSES, alt)
+#| caption: >-
+#|   {glue:text}`feature` and the neuron that correlates best with it, weighted by activation, as on the right of
+#|   {numref}`fig-spectrum`.
+units = {studied.name: (evidence, feature), f"neuron {match.neuron}": (match.neurons, match.neuron)}
+case_plots.spectra(units, kind, CLASSES, TITLE)
 
-# %% [markdown]
-# Next, search all neurons. For each one take its 20 strongest examples and ask whether the script shows up anywhere
-# in the snippet. A snippet is long and may hold Arabic by chance, so compare with snippets around tokens drawn at
-# random.
-
-# %%
-WINDOW = 12
-
-
-def shows_script(place: int) -> bool:
-    row, column = divmod(place, ids.shape[1])
-    return bool(touches[row, max(1, column - WINDOW) : column + WINDOW + 1].any())
-
-
-found = [
-    sum(shows_script(example.context * ids.shape[1] + example.position) for example in neurons.top_examples(i, 20))
-    for i in range(neurons.n_features)
-]
-examples_shown, examples_looked_at = sum(found), 20 * neurons.n_features
-drawn = rng.integers(0, n_few, 20_000) * ids.shape[1] + rng.integers(1, ids.shape[1], 20_000)
-by_chance = np.mean([shows_script(place) for place in drawn])
+# %% tags=["hide-input"]
+# numbers: 10,240 (the paper's)
+of_neurons = {
+    "best_neuron_correlation": "0.18 base64, 0.1 Hebrew", "neuron_examples": "1 of 10,240", "most": "1",
+    "large_coefficients": "27", "negative_top3": "3",
+}  # fmt: skip
+case_plots.neuron_table(match, of_neurons)
 
 # %% [markdown]
 # Last, the other way round: how many neurons does the feature consist of? Its decoder row has unit length and one
-# coefficient for each neuron.
-
-# %%
-coefficients = sae.W_dec[feature].detach().numpy()
-by_size = np.argsort(-np.abs(coefficients))
-large = int((np.abs(coefficients) >= 0.1).sum())
-negative_top3 = int((coefficients[by_size[:3]] < 0).sum())
-record(
-    "A21", "fig-neuron", best_neuron_correlation=neuron_correlation[neuron], auc=feature_auc,
-    best_neuron_auc=max(neuron_aucs), neuron_examples=examples_shown, large_coefficients=large,
-    negative_top3=negative_top3,
-)  # fmt: skip
+# coefficient for each neuron. If the feature were one neuron, its largest coefficient would be 1.
 
 # %% tags=["hide-input"]
-neuron_score = neurons.correlations(np.maximum(score[:n_few], 0))
-plots.table(
-    ["", "the paper", f"here, on {activation.size:,} tokens"],
-    [
-        (
-            "best neuron's correlation with the feature", "0.18 base64, 0.1 Hebrew",
-            f"{neuron_correlation[neuron]:.2f} (neuron {neuron})",
-        ),
-        ("best neuron's correlation with the proxy", "–", f"{neuron_score.max():.2f}"),
-        (
-            "AUC in telling what is in context", "–",
-            f"feature {feature_auc:.3f}, best neuron {max(neuron_aucs):.3f} (neuron {np.argmax(neuron_aucs)})",
-        ),
-        (
-            "AUC in telling what is in the script", "–",
-            f"feature {feature_auc_exact:.3f}, best neuron {max(neuron_aucs_exact):.3f} "
-            f"(neuron {np.argmax(neuron_aucs_exact)})",
-        ),
-        (
-            "of as many strongest tokens as the script has, share in the script", "–",
-            f"feature {feature_strongest:.0%}, best neuron {neuron_strongest:.0%}",
-        ),
-        (
-            "strongest examples of neurons that show the script", "1 of 10,240",
-            f"{examples_shown:,} of {examples_looked_at:,}, {examples_shown / examples_looked_at:.1%}",
-        ),
-        ("… of snippets drawn at random", "–", f"{by_chance:.1%}"),
-        ("… most of any one neuron's 20", "1", f"{max(found)}"),
-        ("neurons with a coefficient of at least 0.1", "27", f"{large}"),
-        ("negative among its three largest", "3", f"{negative_top3}"),
-    ],
-)
-
-# %% tags=["remove-cell"]
-chapter.number("largest-coefficient", np.abs(coefficients).max(), ".2f")
+#| label: fig-coefficients
+#| caption: The coefficients of {glue:text}`feature` in the basis of neurons, the largest first.
+case_plots.coefficients(match)
 
 # %% [markdown]
-# The largest coefficient of the feature is {glue:text}`largest-coefficient`. If it were one neuron, that number would
-# be 1.
-#
 # ```{admonition} A trap: AUC and rare things
 # :class: warning
 # AUC gives the same weight to every pair of a token inside and one outside. Where the context is rare, a detector can
 # rank it high and still be drowned in false alarms: a neuron that is active on everything foreign may have a fine
 # AUC. A sparse feature, on the other hand, pays for every token that it misses with a tie at zero. So the table also
-# asks, of the strongest tokens of each, as many as the script has, how many are right.
-# ```
-#
-# ```{admonition} A trap: the best of many
-# :class: warning
-# The best neuron by AUC was chosen out of all of them with the labels in hand, which favours it. The feature was
-# chosen by its correlation with the same labels, from eight times as many candidates, which favours the feature more.
-# A fair control is the best of as many *random* directions, which this chapter does not have yet.
+# asks, of the strongest tokens of each, as many as are in context, how many are right.
 # ```
 #
 # ## Claim 5: universality
 #
-# This claim needs a second model, trained from another seed, with a dictionary of its own. This book does not have
-# one yet, so the claim is not attempted.
+# A feature might be an accident of one training run. So look for it in another: model B has the recipe of model A
+# and another seed. Its dictionary B/1 was trained in the same way. The **twin** is the feature of B/1 whose activation
+# correlates best with ours on the same tokens. It was searched for without the proxy.
+
+# %%
+twin = case_study.twin(studied, "B/1")
+verdicts.record("A22", twin, "fig-twin")
+
+# %% tags=["hide-input"]
+#| label: fig-twin
+#| caption: >-
+#|   {glue:text}`feature` and its twin, weighted by activation.
+units = {found.name: (found.evidence, found.index) for found in (studied, twin.feature)}
+case_plots.spectra(units, kind, CLASSES, TITLE)
+
+# %% tags=["remove-cell"]
+chapter.number("twin", twin.feature.name)
+chapter.number("twin-correlation", twin.twin_correlation, ".2f")
+chapter.number("twin-logits", twin.twin_logit_correlation, ".2f")
+
+# %% [markdown]
+# The twin is {glue:text}`twin`. Its activations correlate with ours to {glue:text}`twin-correlation`, its logit weights
+# to {glue:text}`twin-logits`. The paper reports 0.91 for the activations and only 0.23 for the logit weights. A low
+# correlation of the weights need not mean that the two do different things. Most of the vocabulary lies in the middle
+# of the histogram, where weights are small and say little.
+#
+# ## Controls: what chance gives
+#
+# The feature was chosen out of thousands because it fits. The best of thousands fits something by luck. How much?
+# Search in the same way where there is nothing to be found:
+#
+# - **random/1**: a dictionary trained on model A with the entries of every weight matrix shuffled. Such a model knows
+#   no Arabic, but its neurons still see which token is there. The paper uses it, too.
+# - **an untrained dictionary** for model A: random directions, each active as often as a feature of A/1.
+# - **shuffled text**: the features of A/1, while each context gets the scores of another one.
+
+# %%
+chance = controls.by_chance(
+    studied, score, touches, share > 0.5, PATTERN,
+    n_contexts=chapter.size(quick=100, full=1000), n_samples=chapter.size(quick=64, full=512),
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+case_plots.chance(chance)
+
+# %% tags=["remove-cell"]
+worst = max(found.correlation for name, found in chance.items() if name != "A/1")
+chapter.number("chance-correlation", worst, ".2f")
+chapter.number("chance-mass", max(found.mass_in_context for name, found in chance.items() if name != "A/1"), ".0%")
+chapter.number("chance-logit", chance["untrained"].logit_auc, ".2f")
+chapter.number("chance-pinned", chance["untrained"].pinned_share, ".0%")
+
+# %% [markdown]
+# The best control reaches a correlation of {glue:text}`chance-correlation`, the feature {glue:text}`correlation`.
+# Read the rows, not only the columns. A token itself says much about its script, and neurons see the token whatever
+# the weights are. So watching alone, with its share of the activation of up to {glue:text}`chance-mass`, can look
+# like something for a control. What the feature *does* is harder to get by chance: for the untrained dictionary the
+# logit weights have an AUC of {glue:text}`chance-logit`, where one half is none, and pinning gives
+# {glue:text}`chance-pinned` Arabic.
 #
 # ## Verdict
-
+#
 # The bars were set before anything was measured and are listed in the {doc}`table of claims </book/claims>`. Claims
 # 1, 2 and 4 go by what is in context, the paper's rule; the effects of claim 3 go by what is in the script. An
 # outcome is *partly* if some of a claim's bars hold, *contradicted* if none does.
 
 # %% tags=["hide-input"]
-verdicts = [
-    (
-        "1 specificity", "81 % of active tokens, 98 % of strong ones",
-        f"{specific['active_in_context']:.0%} of active tokens, {specific['mass_in_context']:.0%} of the activation, "
-        f"lift {specific['lift']:.0f}",
-        outcome(specific["mass_in_context"] >= 0.8, specific["lift"] >= 50),
-    ),
-    (
-        "2 sensitivity", "correlation 0.74",
-        f"correlation {correlation[feature]:.2f}, with the sign {correlation_sign[feature]:.2f}",
-        outcome(min(correlation[feature], correlation_sign[feature]) >= 0.5),
-    ),
-    (
-        "2 other features in the gaps", "described", f"recall from {union[0]:.0%} to {union[-1]:.0%}",
-        outcome(union[-1] - union[0] >= 0.1),
-    ),
-    (
-        "3 logit weights", "a separate right mode",
-        f"AUC {logit_auc:.3f}, {is_context[top].sum()} of the top 20",
-        outcome(logit_auc >= 0.9, is_context[top].sum() >= 15),
-    ),
-    (
-        f"3 removing it hurts {TITLE}", "yes, the more the stronger",
-        f"{effect_inside:+.2f} nats before {TITLE}, {effect_elsewhere:+.2f} elsewhere; {growing} of 5 bins grow",
-        outcome(effect_upper < min(0, effect_elsewhere), growing >= 3),
-    ),
-    (
-        f"3 pinning it writes {TITLE}", "yes",
-        f"{pinned_share[1]:.0%} of the characters, {unpinned_share:.1%} without",
-        outcome(n_samples >= 100, pinned_share[1] >= 0.5, unpinned_share < 0.02, dose_correlation > 0),
-    ),
-    (
-        "4 not a neuron", "1 of 10,240 examples",
-        f"best correlation {neuron_correlation[neuron]:.2f}, AUC gap {feature_auc - max(neuron_aucs):.2f}",
-        outcome(neuron_correlation[neuron] <= 0.3, feature_auc - max(neuron_aucs) >= 0.1),
-    ),
-    ("5 universality", "correlation 0.91", "no second model yet", "not attempted"),
-]
-plots.table(["claim", "the paper found", "we found", "outcome"], verdicts)
+# numbers: 81 % (the paper's); 0.74 (the paper's); 10,240 (the paper's); 0.91 (the paper's); 0.23 (the paper's)
+paper = {
+    "A15": "81 % of active tokens, 98 % of strong ones",
+    "A16": "correlation 0.74",
+    "A17": "described",
+    "A18": "a separate right mode",
+    "A19": "hurts, the more the stronger",
+    "A20": "writes Arabic",
+    "A21": "1 of 10,240 examples",
+    "A22": "0.91; logit weights 0.23",
+}
+plots.table(["claim", "the paper found", "we found", "outcome"], verdicts.rows(paper))
 
 # %% [markdown]
-# **How our set-up differs.** The paper counted on 40,960,000 tokens, we on {glue:text}`tokens`. In its text 0.13 % of
-# the tokens are Arabic, in ours {glue:text}`base-rate-exact`, so a lift is not comparable and a base rate limits it.
-# Its vocabulary is larger, and fewer of its tokens are lone bytes that several scripts share. Its dictionary was
-# trained on eight billion activations.
+# **How our set-up differs.** The paper counted on 40,960,000 tokens, we on {glue:text}`tokens`. In the paper's text,
+# 0.13 % of the tokens are Arabic. In ours it is {glue:text}`base-rate-exact`. A lift is not comparable, then, and the
+# base rate limits it. The paper's vocabulary is larger, and fewer of its tokens are lone bytes that several scripts
+# share. Its dictionary was trained on eight billion activations.
 #
 # ```{admonition} Takeaways
 # :class: note
@@ -970,7 +651,7 @@ plots.table(["claim", "the paper found", "we found", "outcome"], verdicts)
 # - Specificity and sensitivity only mean something together, and by strength of the activation, not only at the top.
 # - Logit weights, ablation and pinning ask three different questions: what a feature would do, what it does, and what
 #   it can do.
-# - Compare with what you had without the dictionary, the neurons, and with chance.
+# - Compare with what you had without the dictionary, the neurons, and with what chance gives.
 # ```
 #
 # ## Exercises
@@ -978,69 +659,188 @@ plots.table(["claim", "the paper found", "we found", "outcome"], verdicts)
 # ```{exercise-start} Hebrew
 # :label: ex-arabic-hebrew
 # ```
-# *Difficulty 1/5 · importance 4/5 · 10 minutes.* Find the feature for Hebrew script. How well does it correlate with
-# its proxy, and with its characters? Is it a different feature?
+# *Difficulty 1/5 · importance 4/5 · 10 minutes.* Write `best_feature(evidence, script)`. It returns the number of the
+# feature that follows the proxy of a script best, on the contexts of the evidence, in the way in which this chapter
+# found its own. Then find the feature for Hebrew script. How well does it correlate with its proxy, and with its
+# characters? Is it a different feature?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# `proxies.HEBREW`. The evidence is there already; only the proxy has to be computed again. A quarter of the text is
+# Two lines of the section "Finding the feature" do it for Arabic. The evidence is there already; only the proxy has to
+# be computed again, and `evidence.contexts.ids` are the tokens to compute it on.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# `proxies.script_proxy(evidence.contexts.ids, pieces, script)` is the score. Take its positive part, correlate, and
+# return the place of the largest correlation. For Hebrew there is `proxies.HEBREW`, and a quarter of the text is
 # enough: `evidence.between(0, 1000)`.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def best_feature(evidence, script):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+def made_up(contexts: Contexts, *activations: np.ndarray) -> Evidence:
+    """Evidence of features whose activations we choose, each [n_contexts, n_ctx]."""
+    grids = [np.where(np.arange(grid.shape[1]) > 0, grid, 0).ravel() for grid in activations]
+    places = [np.flatnonzero(grid > 0).astype(np.int32) for grid in grids]
+    values = [grid[at].astype(np.float32) for grid, at in zip(grids, places, strict=True)]
+    starts = np.cumsum([0, *map(len, places)])
+    return Evidence(contexts, starts, np.concatenate(places), np.concatenate(values))
+
+
+# A made-up page, one byte per token: two Hebrew letters with points, three Armenian letters that begin with the byte of
+# the points, English, an Arabic word, and a Syriac and an Arabic letter that begin with the same byte.
+LINE = "\u05e9\u05b8\u05dd\u05b9 \u0580\u0581\u0583, and 12 \u0633\u0644\u0627\u0645 \u074d \u0750"
+of_byte = {piece: token for token, piece in enumerate(pieces) if len(piece) == 1}
+line_ids = [0, *(of_byte[bytes([byte])] for byte in LINE.encode())]
+trial = Contexts(np.array([line_ids] * 50), np.zeros((50, len(line_ids)), np.uint8), ["made up"])
+
+
+@check("ex-arabic-hebrew")
+def check_best_feature(best_feature):
+    activations = [np.ones(trial.ids.shape)]
+    for script in (proxies.ARABIC, proxies.HEBREW):
+        its_score = proxies.script_proxy(trial.ids, pieces, script)
+        activations += [np.maximum(its_score, 0), its_score > 0, proxies.touches_script(trial.ids, pieces, script)]
+    trial_evidence = made_up(trial, *activations)
+    for place, script in ((1, proxies.ARABIC), (4, proxies.HEBREW)):
+        found = best_feature(trial_evidence, script)
+        assert np.ndim(found) == 0 and int(found) == found, "return one whole number, the place of the feature"
+        assert found != place + 1, "that feature follows the sign of the proxy; correlate with its positive part"
+        assert found != place + 2, "that feature follows the characters; correlate with the proxy"
+        assert found == place, "that feature does not follow the script that was asked for"
+
+
+check_best_feature(best_feature)
+
+# %% [markdown]
 # ````{solution-start} ex-arabic-hebrew
 # :class: dropdown
 # ````
 
 # %%
+def best_feature(evidence, script):
+    its_score = proxies.script_proxy(evidence.contexts.ids, pieces, script)
+    return int(evidence.correlations(np.maximum(its_score, 0)).argmax())
+
+
 part = evidence.between(0, 1000)
-
-
-def best_feature(name: str, script: proxies.CodePoints) -> None:
-    inside = proxies.touches_script(part.contexts.ids, pieces, script)
-    if inside.sum() < 200:
-        print(f"{name}: only {inside.sum()} tokens here, too few to tell")
-        return
-    by_character = part.correlations(inside)
-    by_proxy = part.correlations(np.maximum(proxies.script_proxy(part.contexts.ids, pieces, script), 0))
-    i = int(by_proxy.argmax())
-    share = inside.ravel()[part.of(i)[0]].mean()
-    print(f"{name}: A/1/{i} by the proxy, A/1/{by_character.argmax()} by the characters")
-    print(f"    correlation with the characters {by_character[i]:.2f} and {by_character.max():.2f}")
-    print(f"    A/1/{i}: {share:.0%} of its active tokens in the script, recall {part.recall([i], inside):.0%}")
-
-
-best_feature("Hebrew", proxies.HEBREW)
+hebrew = best_feature(part, proxies.HEBREW)
+its_score = proxies.script_proxy(part.contexts.ids, pieces, proxies.HEBREW)
+its_characters = proxies.touches_script(part.contexts.ids, pieces, proxies.HEBREW)
+print(f"the chapter's feature is A/1/{feature}, the one for Hebrew A/1/{hebrew}")
+print(f"correlation with its proxy {part.correlations(np.maximum(its_score, 0))[hebrew]:.2f}")
+print(f"with its {its_characters.sum():,} tokens by the characters {part.correlations(its_characters)[hebrew]:.2f}")
+check_best_feature(best_feature)
 
 # %% [markdown]
-# To run the whole chapter for Hebrew, set `NAME, TITLE = "hebrew", "Hebrew"` and `SCRIPT = proxies.HEBREW` at its
-# top.
+# Look at the number of tokens before you believe a correlation: where a script is missing, some feature still comes
+# first. The chapter {doc}`hebrew` puts that feature to the whole test.
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+def by_sign(evidence, script):
+    return evidence.correlations(proxies.script_proxy(evidence.contexts.ids, pieces, script) > 0).argmax()
+
+
+def by_characters_instead(evidence, script):
+    return evidence.correlations(proxies.touches_script(evidence.contexts.ids, pieces, script)).argmax()
+
+
+check_best_feature.refuses(lambda evidence, script: best_feature(evidence, SCRIPT), because="that was asked for")
+check_best_feature.refuses(by_sign, because="positive part")
+check_best_feature.refuses(by_characters_instead, because="correlate with the proxy")
+
+# %% [markdown]
 # ```{exercise-start} A script of your own
 # :label: ex-arabic-range
 # ```
-# *Difficulty 2/5 · importance 3/5 · 15 minutes.* Choose another range of Unicode, say Cyrillic or Devanagari. Predict
-# first: will there be a feature for it, and will it be for this script alone?
+# *Difficulty 2/5 · importance 3/5 · 15 minutes.* Choose another range of Unicode, say Cyrillic or Devanagari, and set
+# `my_script` to it. Predict first: will there be a feature for it, and will it be for this script alone? Then write
+# `follows(evidence, feature, script)`. It returns two shares, both counted by the characters: of the tokens on which
+# the feature is active, how many are in the script; and of the tokens in the script, on how many it is active. What do
+# they say about the best feature for your script?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
 # A script is a list of ranges: Cyrillic is `[(0x0400, 0x04FF)]`, Greek `[(0x0370, 0x03FF)]`, Devanagari `[(0x0900,
 # 0x097F)]`.
 # ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# `proxies.touches_script(evidence.contexts.ids, pieces, script)` says of each token whether it is in the script. The
+# places of `evidence.of(feature)` are indices into that, once it is flattened with `.ravel()`.
+# ````
+# ````{admonition} Hint 3
+# :class: dropdown
+# The second share is a recall, and `evidence.recall([feature], inside)` computes it.
+# ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+my_script = None
+
+
+def follows(evidence, feature, script):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-arabic-range")
+def check_range(my_script, follows):
+    inside = proxies.touches_script(trial.ids, pieces, proxies.HEBREW)
+    draw = np.random.default_rng(0)
+    active = np.where(inside, draw.random(inside.shape) < 0.6, draw.random(inside.shape) < 0.1)
+    active[:, 0] = False
+    strength = active * np.where(inside, 9.0, 1.0)  # strong where it is right
+    answer = follows(made_up(trial, active, strength), 1, proxies.HEBREW)
+    assert np.shape(answer) == (2,), "return two shares"
+    precise, recalled = (active & inside).sum() / active.sum(), (active & inside).sum() / inside.sum()
+    assert not np.allclose(answer, (recalled, precise)), "the two shares are in the wrong order"
+    weighed = strength[inside].sum() / strength.sum()
+    assert not np.isclose(answer[0], weighed), "count tokens; do not weigh them by the activation"
+    share_of_active = "the first share is of the tokens on which the feature is active, counted by the characters"
+    assert np.isclose(answer[0], precise), share_of_active
+    assert np.isclose(answer[1], recalled), "the second share is of all tokens in the script, active or not"
+
+    assert np.ndim(my_script) == 2 and np.shape(my_script)[1] == 2, "a script is a list of pairs (first, last)"
+    assert all(first <= last for first, last in my_script), "in a range the smaller code point comes first"
+    apart = all(last < low or first > high for first, last in my_script for low, high in SCRIPT)
+    assert apart, f"your ranges overlap with those of {TITLE}; choose another script"
+    chosen = proxies.touches_script(contexts.head(1000).ids, pieces, my_script)
+    assert chosen.sum() >= 200, f"only {chosen.sum()} tokens are in your script, too few to tell; try another"
+    assert chosen.mean() < 0.2, f"{chosen.mean():.0%} of the tokens are in your script; choose a rarer one"
+
+
+check_range(my_script, follows)
+
+# %% [markdown]
 # ````{solution-start} ex-arabic-range
 # :class: dropdown
 # ````
 
 # %%
-best_feature("Cyrillic", [(0x0400, 0x04FF)])
-best_feature("Devanagari", [(0x0900, 0x097F)])
+my_script = [(0x0400, 0x04FF)]
+
+
+def follows(evidence, feature, script):
+    inside = proxies.touches_script(evidence.contexts.ids, pieces, script)
+    return inside.ravel()[evidence.of(feature)[0]].mean(), evidence.recall([feature], inside)
+
+
+for name, script in {"Cyrillic": my_script, "Devanagari": [(0x0900, 0x097F)]}.items():
+    best_for_it = best_feature(part, script)
+    precise, recalled = follows(part, best_for_it, script)
+    print(f"{name}: A/1/{best_for_it}, {precise:.0%} of its active tokens in the script, recall {recalled:.0%}")
+check_range(my_script, follows)
 
 # %% [markdown]
 # A script that is rare in the training text may have to share a feature with others that are spelled in similar
@@ -1048,32 +848,88 @@ best_feature("Devanagari", [(0x0900, 0x097F)])
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+def weighed_by_activation(evidence, feature, script):
+    places, values = evidence.of(feature)
+    inside = proxies.touches_script(evidence.contexts.ids, pieces, script)
+    return np.average(inside.ravel()[places], weights=values), evidence.recall([feature], inside)
+
+
+def by_the_proxy(evidence, feature, script):
+    inside = proxies.script_proxy(evidence.contexts.ids, pieces, script) > 0
+    return inside.ravel()[evidence.of(feature)[0]].mean(), evidence.recall([feature], inside)
+
+
+check_range.refuses(my_script, lambda *given: follows(*given)[::-1], because="wrong order")
+check_range.refuses(my_script, lambda *given: (follows(*given)[0], 1.0), because="active or not")
+check_range.refuses(my_script, weighed_by_activation, because="do not weigh")
+check_range.refuses(my_script, by_the_proxy, because="by the characters")
+check_range.refuses(SCRIPT, follows, because="overlap")
+check_range.refuses([(0xE000, 0xE001)], follows, because="too few")
+
+# %% [markdown]
 # ```{exercise-start} Weigh by activation
 # :label: ex-arabic-threshold
 # ```
 # *Difficulty 2/5 · importance 4/5 · 15 minutes.* A feature that is barely on hardly moves the output. Call it active
-# only above some threshold. How do specificity and recall change as the threshold rises? At which one would you quote
-# them?
+# only above some threshold. Write `above(values, hits, n_true, threshold)` for a feature that fires with `values`, on
+# tokens of which `hits` says whether they are in the script, in a text that has `n_true` tokens of the script. It
+# returns specificity and recall. How do they change as the threshold rises? At which one would you quote them?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# `values` and `hits_exact` hold one entry per active token. Recall divides by `touches.sum()`.
+# `values` and `hits_exact` hold one entry per active token. What is missing in them are the tokens of the script on
+# which the feature is silent.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# Choose `hits[values > threshold]`. Its mean is the specificity. For the recall, divide its sum by all there is to
+# find, in this chapter `touches.sum()`.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def above(values, hits, n_true, threshold):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-arabic-threshold")
+def check_above(above):
+    some_values, some_hits = np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, True, False, True])
+    for threshold, right in ((0, (1 / 2, 2 / 5)), (1.5, (2 / 3, 2 / 5)), (3.5, (1, 1 / 5))):
+        answer = above(some_values.copy(), some_hits.copy(), 5, threshold)
+        assert np.shape(answer) == (2,), "return two numbers, specificity and recall"
+        assert not np.allclose(answer, right[::-1]), "specificity comes first, recall second"
+        specificity_there, recall_there = answer
+        assert np.isclose(specificity_there, right[0]), "specificity is a share of the tokens above the threshold"
+        assert np.isclose(recall_there, right[1]), "recall is a share of all n_true tokens, also of those never active"
+    assert np.allclose(above(some_values, some_hits, 5, 3.0), (1, 1 / 5)), "a value at the threshold is not above it"
+    strong = evidence.dense(feature) > largest / 2
+    there = (strong & touches).sum()
+    on_the_text = above(values.copy(), hits_exact.copy(), touches.sum(), largest / 2)
+    assert np.allclose(on_the_text, (there / strong.sum(), there / touches.sum())), "wrong on this chapter's feature"
+
+
+check_above(above)
+
+# %% [markdown]
 # ````{solution-start} ex-arabic-threshold
 # :class: dropdown
 # ````
 
 # %%
+def above(values, hits, n_true, threshold):
+    strong_hits = hits[values > threshold]
+    return strong_hits.mean(), strong_hits.sum() / n_true
+
+
 for fraction in (0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8):
-    above = values > fraction * largest
-    print(
-        f"above {fraction:4.0%} of the maximum: {hits_exact[above].mean():6.1%} in the script, "
-        f"recall {hits_exact[above].sum() / touches.sum():6.1%}"
-    )
+    precise, recalled = above(values, hits_exact, touches.sum(), fraction * largest)
+    print(f"above {fraction:4.0%} of the maximum: {precise:6.1%} in the script, recall {recalled:6.1%}")
+check_above(above)
 
 # %% [markdown]
 # There is no right threshold. One buys specificity with recall. Quote the whole curve, or a number that needs no
@@ -1081,37 +937,122 @@ for fraction in (0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8):
 #
 # ````{solution-end}
 # ````
-#
+
+# %% tags=["remove-cell", "wrong-answers"]
+def of_the_hits_alone(values, hits, n_true, threshold):
+    return hits[values > threshold].mean(), hits[values > threshold].sum() / hits.sum()
+
+
+def of_all_active_tokens(values, hits, n_true, threshold):
+    return (hits & (values > threshold)).mean(), (hits & (values > threshold)).sum() / n_true
+
+
+def at_or_above(values, hits, n_true, threshold):
+    return hits[values >= threshold].mean(), hits[values >= threshold].sum() / n_true
+
+
+check_above.refuses(of_the_hits_alone, because="also of those never active")
+check_above.refuses(of_all_active_tokens, because="tokens above the threshold")
+check_above.refuses(at_or_above, because="at the threshold")
+
+# %% [markdown]
 # ```{exercise-start} A context, or a list of tokens?
 # :label: ex-arabic-tokens
 # ```
-# *Difficulty 3/5 · importance 5/5 · 25 minutes.* A sceptic says: your feature just looks up the token. Test it. How
-# much of the variance of the activation is explained by the token alone? And how much better than the token is the
-# feature as a detector of the script?
+# *Difficulty 3/5 · importance 5/5 · 25 minutes.* A sceptic says: your feature just looks up the token. Test it, with
+# two functions of arrays that have one entry per token of a text. `explained_by_token(activation, tokens)` returns the
+# share of the variance of the activation that the token alone explains. `advantage(activation, tokens, truth)` returns
+# by how much the AUC of the feature as a detector of the script, `truth`, exceeds that of the best detector that sees
+# the token alone. Is the sceptic right?
 #
-# ````{admonition} Hint
+# ````{admonition} Hint 1
 # :class: dropdown
-# Replace every activation by its mean over all occurrences of the same token, and compare variances. For the
-# detector, score every token by `share`, how often it is in the script, and compute the AUC. Then do it once more on
-# single bytes that are in the script neither always nor never.
+# The best guess that a token allows is the mean over all its occurrences: the mean activation in the first function,
+# the share of its occurrences that are in the script in the second.
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# Replace every activation by the mean of its token, and compare the variances before and after.
+# `np.bincount(tokens.ravel(), weights=...)` sums over the occurrences of each token.
+# ````
+# ````{admonition} Hint 3
+# :class: dropdown
+# For the detector, score every token by `proxies.occurrence_share(tokens, truth, len(pieces))[tokens]`. Then do it once
+# more on single bytes that are in the script neither always nor never: there the token cannot tell.
 # ````
 # ```{exercise-end}
 # ```
-#
+
+# %% tags=["stub"]
+def explained_by_token(activation, tokens):
+    raise NotImplementedError
+
+
+def advantage(activation, tokens, truth):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-arabic-tokens")
+def check_tokens(explained_by_token, advantage):
+    draw = np.random.default_rng(0)
+    some_tokens = np.minimum(draw.geometric(0.1, (60, 40)), 50)  # some are frequent, some rare
+    of_token, noise = draw.gamma(1.0, size=51)[some_tokens], draw.gamma(1.0, size=some_tokens.shape)
+    looked_up = explained_by_token(of_token.copy(), some_tokens)
+    assert np.isclose(looked_up, 1), "an activation that the token decides is explained altogether: 1"
+    mixed = of_token + noise
+    within = sum(mixed[some_tokens == token].var() * (some_tokens == token).sum() for token in np.unique(some_tokens))
+    answer, right = explained_by_token(mixed.copy(), some_tokens), 1 - within / mixed.size / mixed.var()
+    assert not np.isclose(answer, np.sqrt(right)), "that is a correlation; its square is the share of the variance"
+    assert np.isclose(answer, right), "take the variance over all places, so that a frequent token counts more"
+    assert np.isclose(explained_by_token(5 * mixed, some_tokens), right), "the unit of the activation must not matter"
+    assert explained_by_token(noise.copy(), some_tokens) < 0.1, "noise is not explained by the token"
+
+    some_truth = noise > 1.5
+    same_token = np.full_like(some_tokens, 7)
+    assert np.isclose(advantage(noise.copy(), same_token, some_truth), 0.5), (
+        "with one token only, the token is as good as chance and this feature is perfect: 1/2"
+    )
+    by_token = some_tokens > 12
+    assert np.isclose(advantage(np.zeros(by_token.shape), some_tokens, by_token), -0.5), (
+        "where the token decides, its detector is perfect, and a feature that is never on is as good as chance: -1/2"
+    )
+    occurrences_in = [some_truth[some_tokens == token].mean() for token in range(1, 51) if (some_tokens == token).any()]
+    seen = np.searchsorted(np.unique(some_tokens), some_tokens)
+    gap = auc(mixed, some_truth) - auc(np.array(occurrences_in)[seen], some_truth)
+    assert np.isclose(advantage(mixed.copy(), some_tokens, some_truth), gap), (
+        "score a token by the share of its occurrences that are in the script, on the very tokens that are given"
+    )
+
+
+check_tokens(explained_by_token, advantage)
+
+# %% [markdown]
 # ````{solution-start} ex-arabic-tokens
 # :class: dropdown
 # ````
 
 # %%
-dense = evidence.dense(feature)[:, 1:].astype(float)
-tokens_there, truth = ids[:, 1:], touches[:, 1:]
-mean_of = np.bincount(tokens_there.ravel(), weights=dense.ravel(), minlength=len(pieces)) / np.maximum(occurrences, 1)
-print(f"variance explained by the token alone: {mean_of[tokens_there].var() / dense.var():.0%}")
-print(f"AUC of the feature {auc(dense, truth):.3f}, of the token alone {auc(share[tokens_there], truth):.3f}")
+def explained_by_token(activation, tokens):
+    sums = np.bincount(tokens.ravel(), weights=activation.ravel())
+    means = sums / np.maximum(np.bincount(tokens.ravel()), 1)
+    return means[tokens].var() / activation.var()
+
+
+def advantage(activation, tokens, truth):
+    shares = proxies.occurrence_share(tokens, truth, len(pieces))
+    return auc(activation, truth) - auc(shares[tokens], truth)
+
+
+dense, tokens_there, truth = evidence.dense(feature)[:, 1:].astype(float), ids[:, 1:], touches[:, 1:]
+print(f"variance explained by the token alone: {explained_by_token(dense, tokens_there):.0%}")
+print(f"AUC of the feature {auc(dense, truth):.3f}, advantage {advantage(dense, tokens_there, truth):+.3f}")
 ambiguous = ((share > 0.02) & (share < 0.98))[tokens_there]
 if 0 < truth[ambiguous].sum() < ambiguous.sum():
-    print(f"on {ambiguous.sum():,} ambiguous tokens: feature {auc(dense[ambiguous], truth[ambiguous]):.3f}, ", end="")
-    print(f"token alone {auc(share[tokens_there][ambiguous], truth[ambiguous]):.3f}")
+    on_these = dense[ambiguous], tokens_there[ambiguous], truth[ambiguous]
+    print(f"on {ambiguous.sum():,} ambiguous tokens {auc(dense[ambiguous], truth[ambiguous]):.3f}, ", end="")
+    print(f"advantage {advantage(*on_these):+.3f}")
+check_tokens(explained_by_token, advantage)
 
 # %% [markdown]
 # The token's share was counted on the very text it is tested on, which favours the sceptic. Look at the ambiguous
@@ -1120,3 +1061,17 @@ if 0 < truth[ambiguous].sum() < ambiguous.sum():
 #
 # ````{solution-end}
 # ````
+
+# %% tags=["remove-cell", "wrong-answers"]
+def each_token_once(activation, tokens):
+    return np.var([activation[tokens == token].mean() for token in np.unique(tokens)]) / activation.var()
+
+
+def share_of_the_page(activation, tokens, truth):
+    return auc(activation, truth) - auc(share[tokens], truth)
+
+
+check_tokens.refuses(lambda *given: np.sqrt(explained_by_token(*given)), advantage, because="its square")
+check_tokens.refuses(each_token_once, advantage, because="decides is explained altogether")
+check_tokens.refuses(explained_by_token, lambda *given: -advantage(*given), because="this feature is perfect")
+check_tokens.refuses(explained_by_token, share_of_the_page, because="the token decides")
