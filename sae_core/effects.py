@@ -82,17 +82,22 @@ def sample(
     "pinned sampling"). Without a feature the model is left alone.
     """
     generator = torch.Generator().manual_seed(seed)
+    past = None  # keys and values of the tokens so far, so that each step computes one token
 
     def hold(x: Tensor) -> Tensor:
         change = pin - _codes(sae, feature, x)
-        change[:, 0] = 0.0
+        if past is None:
+            change[:, 0] = 0.0
         return x + change[..., None] * sae.W_dec[feature]
 
     ids = model.to_ids(prompt).expand(n_samples, -1)
     for _ in range(n_tokens):
-        window = ids[:, -model.n_ctx :].to(model.network.device)
+        fits = ids.shape[1] <= model.n_ctx
+        past = past if fits else None  # positions shift from here on, and nothing can be kept
+        window = (ids[:, -model.n_ctx :] if past is None else ids[:, -1:]).to(model.network.device)
         with nullcontext() if feature is None else patched(model.network, hold, MLP_OUT):
-            logits = model.network(window, logits_to_keep=1).logits[:, -1]  # all positions would cost ten times as much
-        probabilities = torch.softmax(logits.float().cpu() / temperature, dim=-1)
+            output = model.network(window, past_key_values=past, use_cache=fits, logits_to_keep=1)
+        past = output.past_key_values if fits else None
+        probabilities = torch.softmax(output.logits[:, -1].float().cpu() / temperature, dim=-1)
         ids = torch.cat([ids, torch.multinomial(probabilities, 1, generator=generator)], dim=1)
     return ids[:, -n_tokens:]

@@ -17,7 +17,7 @@ from sae_core.tokens import Contexts
 NAMES = ["both", "characters", "score", "other"]
 PIECES = [b"", b"<script>alert(1)</script>", b" a", b"\xd7", b"b"]
 IDS = np.array([[0, 1, 2, 3, 4, 1], [0, 1, 1, 2, 3, 4]])
-KINDS = np.array([[3, 0, 0, 1, 2, 3], [3, 0, 1, 3, 3, 3]])
+KINDS = np.array([[3, 0, 0, 1, 2, 3], [3, 0, 1, 1, 3, 3]])
 ACTIVATION = np.array([[0, 4.0, 0, 0, 0, 1], [0, 3, 0, 2, 0, 0]])
 
 
@@ -36,14 +36,14 @@ def alt(figure) -> str:
 
 def test_spectrum_counts_what_both_and_the_characters_mark(feature):
     figure = case_plots.spectrum(feature, KINDS, NAMES, "Hebrew")
-    assert "4 activations from 0 to 4.0. Hebrew makes up 50% of the tokens" in alt(figure)
-    assert "70% of the activation on the right. Above half of the maximum, 100% of 2 tokens" in alt(figure)
+    assert "4 activations from 0 to 4.0. Hebrew makes up 75% of the tokens" in alt(figure)
+    assert "90% of the activation on the right. Above half of the maximum, 100% of 2 tokens" in alt(figure)
 
 
 def test_units_stand_side_by_side_weighted(feature):
     figure = case_plots.spectra({"A/1/0": (feature.evidence, 0), "neuron 3": (feature.evidence, 0)}, KINDS, NAMES, "it")
     assert sum(sum(bar.y) for bar in figure.data) == pytest.approx(20)
-    assert "A/1/0: 70% on it; neuron 3: 70% on it" in alt(figure)
+    assert "A/1/0: 90% on it; neuron 3: 90% on it" in alt(figure)
 
 
 def test_a_class_without_a_name_is_not_drawn(feature):
@@ -59,7 +59,7 @@ def test_missed_tokens_are_those_of_a_class_on_which_the_feature_is_silent(featu
 
 
 def test_lines_over_strength_begin_and_end_where_their_results_do(feature):
-    found = specificity(feature, KINDS < 2, parts=2)
+    found = specificity(feature, KINDS == 0, parts=2)
     figure = case_plots.by_strength({"in context": found})
     assert list(figure.data[0].y) == [0, 1] and "in context: from 0% to 100%" in alt(figure)
 

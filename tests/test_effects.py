@@ -127,10 +127,31 @@ def test_a_pinned_feature_has_the_value_it_was_pinned_to(tiny, dictionary, monke
     )
     sample(tiny, "the river", 2, 3, sae, 0, pin=60.0)
     reader.remove()
-    assert len(seen) == 3
-    for codes in seen:
-        torch.testing.assert_close(codes[:, 1:], torch.full_like(codes[:, 1:], 60.0))
-        assert (codes[:, 0] < 55).all()  # the beginning-of-sequence token is left alone
+    assert [codes.shape[1] for codes in seen] == [len(tiny.to_ids("the river")[0]), 1, 1]  # then one token at a time
+    codes = torch.cat(seen, dim=1)
+    torch.testing.assert_close(codes[:, 1:], torch.full_like(codes[:, 1:], 60.0))
+    assert (codes[:, 0] < 55).all()  # the beginning-of-sequence token is left alone
+
+
+@pytest.mark.parametrize("pin", [None, 3.0])
+def test_what_is_kept_between_steps_changes_nothing(tiny, dictionary, pin):
+    """Each token is as likely as in one pass over the whole text, also where the text outgrows what the model reads."""
+    pinning = {} if pin is None else {"sae": dictionary, "feature": 0, "pin": pin}
+    prompt = "the river sings " * 4
+    out = sample(tiny, prompt, 2, 24, temperature=1e-4, **pinning)
+    ids = tiny.to_ids(prompt).expand(2, -1)
+    assert len(ids[0]) < tiny.n_ctx < len(ids[0]) + 24
+
+    def hold(x):
+        change = (pin - dictionary.encode(x)[..., :1]) * dictionary.W_dec[0]
+        change[:, 0] = 0
+        return x + change
+
+    for n in range(24):
+        with torch.no_grad(), patched(tiny.network, hold if pinning else lambda x: x, MLP_OUT):
+            likeliest = tiny.logits(ids[:, -tiny.n_ctx :])[:, -1].argmax(-1)
+        assert torch.equal(likeliest, out[:, n])
+        ids = torch.cat([ids, likeliest[:, None]], dim=1)
 
 
 def test_pinning_follows_the_direction_of_the_feature(tiny, dictionary):

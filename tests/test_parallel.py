@@ -25,9 +25,11 @@ from sae_core.training import Trainer, train
 
 ROWS = 2048  # of the buffer of each process
 SIZES = {"d_sae": 64, "batch_size": 256, "buffer_rows": 2 * ROWS, "lr": 1e-3, "bf16": False}
-RECIPES = {  # with λ's warm-up and the learning rate's decay; for the paper's, dead features and two resamplings
+# With λ's warm-up and the learning rate's decay; the paper's with dead features, two resamplings and Kaiming's start:
+# from a transposed one some gradients are zero but for rounding, of which Adam makes a whole step.
+RECIPES = {
     "paper_scaled": paper_scaled(
-        40, **SIZES, lam=2.0, lam_warmup=8, resample_at=(12, 24), resample_inputs=ROWS, dead_after=6
+        40, **SIZES, lam=2.0, lam_warmup=8, resample_at=(12, 24), resample_inputs=ROWS, dead_after=6, encoder_start=None
     ),
     "april_2024": april_2024(40, **SIZES),
 }

@@ -205,6 +205,7 @@ def test_runs_tell_base64_from_hexadecimal_words_and_paths():
         b"0123456789ABCDEF" * 4: False,
         b"/usr/local/share/dictionaries/words": False,
         b"supercalifragilisticexpialidocious": False,
+        b"CABAFE12345678900uuid4uuid4uuid4": False,  # no capital behind F
         noise[:20]: False,
     }.items():
         assert (matched_share([text], BASE64_RUN) > 0.8) == matched, text

@@ -197,7 +197,9 @@ def test_a_recipe_starts_from_another_or_from_a_preset(tmp_path):
     write_recipes(tmp_path, {"mine": {"like": "A-1", "steps": 1000, "lam": 7}, "own": {"like": "mine", "seed": 3}})
     config = configuration(TrainConfig, read_recipe("own", tmp_path))
     bundled = read_recipe("A-1")
-    expected = paper_scaled(1000, lam=7, seed=3, d_sae=4096, buffer_rows=bundled["buffer_rows"])
+    expected = paper_scaled(
+        1000, lam=7, seed=3, d_sae=4096, buffer_rows=bundled["buffer_rows"], text=bundled["text"]
+    )
     assert config == expected and config.resample_at == (100, 200, 300, 400)
     assert configuration(TrainConfig, read_recipe(str(tmp_path / "mine.json"))).lam == 7
 

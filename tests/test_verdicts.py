@@ -17,7 +17,10 @@ claims, clauses = import_module("claims"), import_module("clauses")
 
 ROWS = {row.id: row for row in claims.load(ROOT / "claims.yml")}
 CONTEXTS = ("arabic", "hebrew", "dna", "base64")
-VALUES = (-1, -0.2, -0.01, 0, 0.01, 0.05, 0.2, 0.29, 0.3, 0.31, 0.5, 0.55, 0.6, 0.79, 0.8, 0.9, 1, 3, 15, 49, 50, 100)
+VALUES = (
+    -1, -0.2, -0.01, 0, 0.01, 0.05, 0.2, 0.29, 0.3, 0.31, 0.5, 0.55,
+    0.6, 0.79, 0.8, 0.9, 1, 2, 3, 14, 15, 49, 50, 99, 100,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CONTEXTS)

@@ -51,7 +51,7 @@ PATTERN = re.compile(r"https?://[^\s\"'<>)\]}]+")
 # %%
 model, sae = load_model("A"), load_dictionary("A/1")
 pieces = token_bytes(model.tokenizer)
-contexts, exact, text, why_text = case_study.text_with(model, PATTERN, TITLE, chapter.size(quick=4000, full=40_000))
+contexts, marks, text, why_text = case_study.text_with(model, PATTERN, TITLE, chapter.size(quick=4000, full=40_000))
 ids = contexts.ids
 evidence = feature_evidence(model, sae, contexts)
 
@@ -68,8 +68,8 @@ def scored(marks: np.ndarray) -> np.ndarray:
 
 half = len(ids) // 2
 first_half, second_half = evidence.between(0, half), evidence.between(half, len(ids))
-chosen = case_study.best_feature(model, sae, first_half, scored(exact[:half])).index
-exact, contexts = exact[half:], second_half.contexts  # from here on, text that the feature was not chosen on
+chosen = case_study.best_feature(model, sae, first_half, scored(marks[:half])).index
+exact, contexts = marks[half:], second_half.contexts  # from here on, text that the feature was not chosen on
 score = scored(exact)
 studied = Feature(model, sae, second_half, chosen)
 verdicts = Verdicts("any", text)  # without a page nothing is recorded: the claims table has the paper's contexts only
@@ -166,30 +166,35 @@ case_plots.samples(pinned)
 
 # %% [markdown]
 # ## Comparing
+#
+# Neurons, twin and controls are searched for on all of the text, where their activations are known already. This
+# favours them over the feature, which is as it should be.
 
 # %%
-match = case_study.neuron_match(studied, exact, exact, n_contexts=chapter.size(quick=400, full=2000))
+whole = Feature(model, sae, evidence, chosen)
+match = case_study.neuron_match(whole, marks, marks, n_contexts=chapter.size(quick=400, full=2000))
 verdicts.record("A21", match, "fig-any-neuron")
-twin = case_study.twin(studied, "B/1")
+twin = case_study.twin(whole, "B/1")
 verdicts.record("A22", twin, "fig-any-twin")
 
 # %% tags=["hide-input"]
 #| label: fig-any-neuron
 #| caption: >-
 #|   {glue:text}`feature` beside the neuron that correlates best with it, weighted by activation.
-units = {studied.name: (second_half, chosen), f"neuron {match.neuron}": (match.neurons, match.neuron)}
+kinds = np.where(marks, 0, 3)
+units = {whole.name: (evidence, chosen), f"neuron {match.neuron}": (match.neurons, match.neuron)}
 case_plots.spectra(units, kinds, CLASSES, TITLE)
 
 # %% tags=["hide-input"]
 #| label: fig-any-twin
 #| caption: >-
 #|   {glue:text}`feature` and its twin in the dictionary of model B, weighted by activation.
-units = {found.name: (found.evidence, found.index) for found in (studied, twin.feature)}
+units = {found.name: (found.evidence, found.index) for found in (whole, twin.feature)}
 case_plots.spectra(units, kinds, CLASSES, TITLE)
 
 # %%
 chance = controls.by_chance(
-    studied, score, exact, of_context, PATTERN,
+    whole, scored(marks), marks, of_context, PATTERN,
     n_contexts=chapter.size(quick=100, full=1000), n_samples=chapter.size(quick=64, full=512), n_tokens=30,
 )  # fmt: skip
 
@@ -208,8 +213,8 @@ told = "Removing it makes marked tokens less likely" if acts else "Removing it d
 chapter.number("acts", told)
 
 # %% [markdown]
-# The controls were chosen on the half on which they are shown, which favours them. The correlation of the feature,
-# {glue:text}`correlation`, is {glue:text}`ahead`: the best control has {glue:text}`chance`. {glue:text}`acts`.
+# On the half that did not choose it, the feature has a correlation of {glue:text}`correlation`. That is
+# {glue:text}`ahead`: the best control has {glue:text}`chance`. {glue:text}`acts`.
 #
 # ```{admonition} A trap: contexts that tokens give away
 # :class: warning
@@ -320,10 +325,10 @@ check_korean(korean)
 # %%
 korean = re.compile("[가-힣]+")
 study("Korean", korean)
-marks = marks_of.setdefault(korean.pattern, proxies.touches(ids, pieces, korean))
-best = np.argsort(-evidence.correlations(marks))[:4]
+in_korean = marks_of[korean.pattern]
+best = np.argsort(-evidence.correlations(in_korean))[:4]
 fired_on = {i: case_plots.most_frequent(ids.ravel()[evidence.of(i)[0]], pieces, 6) for i in best}
-rows = [(f"A/1/{i}", f"{evidence.recall([i], marks):.0%}", mostly) for i, mostly in fired_on.items()]
+rows = [(f"A/1/{i}", f"{evidence.recall([i], in_korean):.0%}", mostly) for i, mostly in fired_on.items()]
 plots.table(["feature", "recall", "mostly"], rows)
 
 # %%
