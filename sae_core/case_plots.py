@@ -26,7 +26,7 @@ GREY = plots.PALETTE[7]
 
 def shown(tokens: Iterable[int], pieces: list[bytes]) -> str:
     """Tokens in a row, from left to right whatever their script; a space is visible."""
-    return "  ".join(f"\u2068{plots.visible(pieces[token]).replace(' ', '␣')}\u2069" for token in tokens)
+    return "  ".join(f"\u2066{plots.visible(pieces[token]).replace(' ', '␣')}\u2069" for token in tokens)
 
 
 def most_frequent(tokens: np.ndarray, pieces: list[bytes], n: int = 5) -> str:
@@ -231,9 +231,13 @@ def ablation(found: Ablation, title: str) -> go.Figure:
 def samples(found: Pinned, levels: Sequence[float] = (1 / 2, 1, 2), n: int = 3) -> HTML:
     """What was written without pinning, and pinned at some of the doses."""
     groups = {"–": found.unpinned_texts}
-    groups |= {f"{dose:.0%} of its maximum": found.texts[found.at(dose)] for dose in levels}
-    rows = [(level, plots.visible(text)) for level, texts in groups.items() for text in texts[:n]]
-    return plots.table(["pinned to", f"{PREFIX} …"], rows)
+    groups |= {f"{dose:.0%}": found.texts[found.at(dose)] for dose in levels}
+    rows = [
+        (level if row == 0 else "", plots.visible(text))
+        for level, texts in groups.items()
+        for row, text in enumerate(texts[:n])
+    ]
+    return plots.table(["of its maximum", f"{PREFIX} …"], rows)
 
 
 def dose(found: Pinned, title: str) -> go.Figure:

@@ -100,7 +100,7 @@ def test_doses_and_samples():
     assert list(figure.data[0].x) == [0, 1, 2, 4]
     assert "0.0% at 0% of it, 10.0% at 50% of it, 50.0% at 100% of it" in alt(figure) and "1.0%" in alt(figure)
     page = case_plots.samples(found).data
-    assert "free" in page and "200% of its maximum" in page and "<script" not in page
+    assert "free" in page and "200%" in page and "<script" not in page
 
 
 def test_coefficients_come_largest_first_with_their_signs(feature):

@@ -76,6 +76,7 @@ verdicts = Verdicts("any", text)  # without a page nothing is recorded: the clai
 
 # %% tags=["remove-cell"]
 best_here = case_study.best_feature(model, sae, second_half, score)
+chapter.number("text", text)
 chapter.number("why-text", why_text)
 chapter.number("title", TITLE)
 chapter.number("tokens", contexts.ids[:, 1:].size, ",")

@@ -79,6 +79,7 @@ plots.describe(figure, f"Bars by part of the text. Score above zero: {said}.", b
 
 # %% tags=["remove-cell"]
 base_rate, base_rate_exact = float(inside[:, 1:].mean()), float(exact[:, 1:].mean())
+chapter.number("text", text)
 chapter.number("why-text", why_text)
 chapter.number("tokens", ids[:, 1:].size, ",")
 chapter.number("base-rate", base_rate, ".1%")
@@ -86,7 +87,7 @@ chapter.number("base-rate-exact", base_rate_exact, ".1%")
 chapter.number("lift-limit", 1 / base_rate, ".0f")
 chapter.number("confirmed", (inside & exact).sum() / inside.sum(), ".0%")
 elsewhere = [part for part in reversed(order) if by_run[part] < 0.5]
-chapter.number("trips", " and ".join(f"*{part}*" for part in elsewhere[:2]))
+chapter.number("trips", " and ".join(elsewhere[:2]))
 
 # %% [markdown]
 # This page was run on {glue:text}`why-text`: {glue:text}`tokens` tokens. {glue:text}`base-rate` of them score above

@@ -94,6 +94,7 @@ plots.describe(
 # %% tags=["remove-cell"]
 one_token = proxies.alphabet_proxy(ids, pieces, proxies.DNA) > 0
 upper_only = np.array([token == token.upper() for token in pieces])[ids]
+chapter.number("text", text)
 chapter.number("why-text", why_text)
 chapter.number("tokens", ids[:, 1:].size, ",")
 chapter.number("base-rate", inside[:, 1:].mean(), ".2%")

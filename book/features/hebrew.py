@@ -50,6 +50,7 @@ verdicts = Verdicts("hebrew", text, page="features/hebrew")
 
 # %% tags=["remove-cell"]
 by_characters = evidence.correlations(exact)
+chapter.number("text", text)
 chapter.number("why-text", why_text)
 chapter.number("tokens", ids[:, 1:].size, ",")
 chapter.number("feature", studied.name)
@@ -153,7 +154,7 @@ there = [r for r in range(4) if counts[r] >= 20]
 recalls = {i: [evidence.recall([i], exact & (role == r)) for r in there] for i in team}
 figure = go.Figure()
 for colour, (i, by_role) in zip(plots.PALETTE, recalls.items(), strict=False):
-    names = [f"{ROLES[r]} ({counts[r]:,})" for r in there]
+    names = [f"{ROLES[r]}<br>({counts[r]:,})".replace(", ", ",<br>") for r in there]
     figure.add_bar(x=names, y=by_role, name=f"A/1/{i}", marker_color=colour)
 figure.update_yaxes(title="recall", tickformat=".0%", range=[0, 1.03])
 said = "; ".join(
