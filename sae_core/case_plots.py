@@ -159,6 +159,8 @@ def cover_table(
     """Who the complementary features are. covers: by what they were chosen to cover."""
     evidence, rows = feature.evidence, []
     for purpose, found in covers.items():
+        if not found.complements:
+            rows.append((purpose, "none", "–", "–", "–", "–"))
         for i in found.features[1:]:
             places = evidence.of(i)[0]
             shares = [f"{marks.ravel()[places].mean():.0%}" for marks in (inside, exact)]
@@ -171,19 +173,20 @@ def cover_table(
 
 
 def logits(found: LogitReading, groups: Mapping[str, np.ndarray]) -> go.Figure:
-    """Histograms of logit weights as shares of each group of tokens. groups: bool [vocab] by name."""
+    """Histograms of logit weights as shares of two or three groups of tokens. groups: bool [vocab] by name."""
     import plotly.graph_objects as go
 
     edges = np.linspace(found.weights[found.kept].min(), found.weights[found.kept].max(), 60)
     figure, medians = go.Figure(), []
-    for colour, (name, members) in zip((0, 2, 7), groups.items(), strict=False):
+    colours = [*(plots.PALETTE[0], plots.PALETTE[2])[: len(groups) - 1], GREY]
+    for colour, (name, members) in zip(colours, groups.items(), strict=True):
         weights = found.weights[members & found.kept]
         figure.add_bar(
             x=(edges[:-1] + edges[1:]) / 2,
             y=np.histogram(weights, edges)[0] / max(len(weights), 1),
             name=f"{name} ({len(weights):,})",
             width=edges[1] - edges[0],
-            marker_color=plots.PALETTE[colour],
+            marker_color=colour,
             opacity=0.65,
             hovertemplate="%{x:.2f}: %{y:.1%}",
         )

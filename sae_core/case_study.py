@@ -251,7 +251,7 @@ def logit_reading(feature: Feature, of_context: np.ndarray) -> LogitReading:
 
 
 def _auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """`auc`, or nan where one of the two kinds is missing."""
+    """`auc`, or NaN where one of the two kinds is missing."""
     return auc(scores, labels) if 0 < labels.sum() < labels.size else np.nan
 
 
@@ -264,7 +264,7 @@ def _not_rare(ids: np.ndarray, vocab_size: int) -> np.ndarray:
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % confidence interval from a bootstrap over whole contexts; nan where nothing was averaged."""
+    """A mean with its 95 % confidence interval from a bootstrap over whole contexts; NaN where nothing was averaged."""
 
     mean: float
     lower: float
@@ -433,7 +433,7 @@ def neuron_match(
     """Look for the feature among the neurons, on the first `n_contexts` contexts; neurons fire often, so all is slow.
 
     An example shows the context if one of its tokens, `window` to each side, is marked in `exact`. AUC and precision
-    go by `inside`; they are nan if it has no token there. Both are bool [n_contexts, n_ctx].
+    go by `inside`; they are NaN if it has no token there. Both are bool [n_contexts, n_ctx].
     """
     contexts = feature.evidence.contexts.head(n_contexts)
     neurons = neuron_evidence(feature.model, contexts)
@@ -463,7 +463,7 @@ def neuron_match(
 
 
 def _told_apart(activation: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """AUC, and the precision among as many strongest tokens as there are true ones; nan where there are none."""
+    """AUC, and the precision among as many strongest tokens as there are true ones; NaN where there are none."""
     k = int(truth.sum())
     if not k:
         return np.nan, np.nan

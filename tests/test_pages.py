@@ -61,7 +61,7 @@ QUESTIONS = {
         return !hidden && !(box && box.width > 0 && box.height > 0); }).map(e => e.textContent)""",
     # cells show snippets of a text in which LaTeX and the word "nan" are at home
     "prose": """(() => { const copy = document.querySelector('.bd-article, main').cloneNode(true);
-        copy.querySelectorAll('.cell').forEach(cell => cell.remove());
+        copy.querySelectorAll('.cell, .math').forEach(part => part.remove());
         return copy.textContent; })()""",
     "width": "document.documentElement.scrollWidth",
     "wide": "[...document.querySelectorAll('.bd-main *')].filter(e => e.getBoundingClientRect().right > innerWidth)"
@@ -114,6 +114,8 @@ class Visit:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._listen)
         self.page.goto((SITE / f"{page}.html").as_uri() + query, wait_until="load")
+        # A colour on its way from one theme to the other is not the page's.
+        self.page.add_style_tag(content="*, ::before, ::after { transition: none !important; animation: none !important }")
         self.page.wait_for_function("document.querySelectorAll('.book-figure:not([data-drawn])').length === 0")
 
     def _listen(self, message) -> None:
