@@ -115,7 +115,8 @@ class Visit:
         self.page.on("console", self._listen)
         self.page.goto((SITE / f"{page}.html").as_uri() + query, wait_until="load")
         # A colour on its way from one theme to the other is not the page's.
-        self.page.add_style_tag(content="*, ::before, ::after { transition: none !important; animation: none !important }")
+        still = "*, ::before, ::after { transition: none !important; animation: none !important }"
+        self.page.add_style_tag(content=still)
         self.page.wait_for_function("document.querySelectorAll('.book-figure:not([data-drawn])').length === 0")
 
     def _listen(self, message) -> None:
