@@ -264,7 +264,7 @@ def _not_rare(ids: np.ndarray, vocab_size: int) -> np.ndarray:
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % confidence interval from a bootstrap over whole contexts; NaN where nothing was averaged."""
+    """A mean with its 95 % confidence interval by bootstrap over whole contexts; NaN where nothing was averaged."""
 
     mean: float
     lower: float
