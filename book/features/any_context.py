@@ -220,8 +220,8 @@ chapter.number("acts", told)
 # ```{admonition} A trap: contexts that tokens give away
 # :class: warning
 # Many contexts can be recognised from the token alone: a script, a tag, a word. A random direction of the neurons,
-# which see the token, then does well in watching. It does nothing to the next token. For such contexts the downstream
-# steps carry the weight.
+# which see the token, then does well in watching. Whether it makes the model write the context is another question. For
+# such contexts the downstream steps carry the weight.
 # ```
 #
 # ## Verdict
