@@ -75,10 +75,13 @@ def _order(name: str) -> str:
 
 
 def _read(path: Path) -> str:
-    """The file's text, or "" if there is none or it is not UTF-8."""
+    """The file's text, or "" if there is none or it is not UTF-8.
+
+    Any other failure is raised: a file skipped because too many were open would make another text.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+    except (FileNotFoundError, UnicodeDecodeError):
         return ""
 
 
