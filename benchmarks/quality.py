@@ -4,7 +4,8 @@ All three libraries weigh the squared error summed over d_in against λ times th
 activations are normalised alike, so λ is the same number for all. All have the same linear decay of the learning
 rate over the last fifth and the same warm-up of λ. What differs is what each library does besides: how it starts; ours
 resamples and keeps unit norms, SAELens clips gradients and leaves norms free, dictionary_learning keeps unit norms.
-Ours is trained at the learning rate of its recipe; of a peer, the best of two rates counts.
+Ours is trained by two presets, the paper's and that of April 2024. Of every library the best counts, of two learning
+rates or of two presets at one: the front is over all that it was tried with.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from sae_core.autoencoder import NAMES, SparseAutoencoder
 from sae_core.errors import SaeCoreError
 from sae_core.runs import evaluate_dictionary, head, held_out
 
+OURS = {"sae_core, paper_scaled": "paper_scaled", "sae_core, april_2024": "april_2024"}  # presets
 CONTENDERS = {  # script, environment, learning rates
-    "sae_core": ("train_ours", None, (1e-3,)),
+    **dict.fromkeys(OURS, ("train_ours", None, (1e-3,))),
     "SAELens": ("train_saelens", "saelens", (1e-3, 3e-4)),
     "dictionary_learning": ("train_dictionary_learning", "dictionary_learning", (1e-3, 3e-4)),
 }
@@ -64,6 +66,8 @@ def measure(session: Session) -> tuple[dict, list[Series], list[Ratio]]:
                     "bf16": peer is None,  # our default; theirs is fp32
                     "seed": 0,
                 }
+                if name in OURS:
+                    recipe["preset"] = OURS[name]
 
                 def one(script=script, peer=peer, recipe=recipe) -> dict:
                     out = session.work / "quality.safetensors"
@@ -85,16 +89,14 @@ def measure(session: Session) -> tuple[dict, list[Series], list[Ratio]]:
         for lam, metrics in zip(LAMBDAS, points, strict=True)
         for metric, unit in (("l0_mean", "features"), ("loss_recovered", ""), ("explained_variance", ""), ("dead", ""))
     ]
-    compared = "loss recovered at the same L0, sae_core -"
     points_of: dict[str, list[dict]] = {}
     for (name, _), points in measured.items():
-        points_of.setdefault(name, []).extend(points)
-    ours = points_of.pop("sae_core")
+        points_of.setdefault("sae_core" if name in OURS else name, []).extend(points)
+    ours = front(points_of.pop("sae_core"))
     differences = [
-        Ratio.of(f"λ = {lam:g}", f"{compared} {peer}", [gain], 0.0)
+        Ratio.of(f"L0 {l0:.0f}", f"loss recovered at the same L0, sae_core - {peer}", [gain], 0.0)
         for peer, points in points_of.items()
-        for lam, gain in zip(LAMBDAS, gains(ours, front(points)), strict=True)
-        if gain is not None
+        for l0, gain in gains(ours, front(points))
     ]
     return settings, series, differences
 
@@ -131,19 +133,19 @@ def at_l0(points: list[dict], l0: float) -> float | None:
     return float(np.interp(math.log(l0), *zip(*known, strict=True)))
 
 
-def gains(ours: list[dict], theirs: list[dict]) -> list[float | None]:
-    """By how much the loss recovered by each of our points exceeds the peer's front at the same L0.
+def gains(ours: list[dict], theirs: list[dict]) -> list[tuple[float, float]]:
+    """(L0, by how much our front recovers more of the loss there) at each point of a peer's front.
 
-    A point of ours outside the peer's range of L0 is replaced by the nearest end of that range, on the line through
-    our points; None where neither reaches the other's L0.
+    A point of theirs outside our range of L0 is replaced by the nearest end of that range, on the line through their
+    points; it is left out where neither front reaches the other's L0.
     """
-    found = []
-    for point in ours:
-        there = at_l0(theirs, point["l0_mean"])
-        if there is not None:
-            found.append(point["loss_recovered"] - there)
-            continue
-        nearest = min(theirs, key=lambda p, l0=point["l0_mean"]: abs(p["l0_mean"] - l0), default=None)
-        here = at_l0(ours, nearest["l0_mean"]) if nearest else None
-        found.append(None if here is None else here - nearest["loss_recovered"])
-    return found
+    found = {}  # two points of theirs may have the same nearest end
+    for point in theirs:
+        l0, there = point["l0_mean"], point["loss_recovered"]
+        here = at_l0(ours, l0)
+        if here is None and ours:
+            nearest = min(ours, key=lambda p, l0=l0: abs(p["l0_mean"] - l0))
+            l0, here, there = nearest["l0_mean"], nearest["loss_recovered"], at_l0(theirs, nearest["l0_mean"])
+        if here is not None and there is not None:
+            found[l0] = here - there
+    return sorted(found.items())

@@ -216,12 +216,12 @@ ratio_table(found["memory"])
 # it checks that each gives the same codes and reconstructions as in its own library.
 #
 # **How $\lambda$ was converted.** It was not, and that needs a reason. All three add up the squared error over the
-# neurons and average over the batch. All three add $\lambda$ times the sum of one token's codes. SAELens multiplies
-# each code by the norm of its decoder row, which it leaves free; ours and dictionary_learning's rows have norm 1. So
-# the same $\lambda$ asks for the same trade.
+# neurons and average over the batch. All three add $\lambda$ times the sum of one token's codes. SAELens and
+# our preset `april_2024` multiply each code by the norm of its decoder row, which they leave free. In
+# dictionary_learning and our `paper_scaled` these rows have norm 1. So the same $\lambda$ asks for the same trade.
 #
-# **What else is alike.** The learning rate, its fall over the last fifth, and the warm-up of $\lambda$. SAELens'
-# default is a lower learning rate; we did not try it.
+# **What else is alike.** The fall of the learning rate over the last fifth, and the warm-up of $\lambda$. Each peer ran
+# at two learning rates, ours in two presets at one. Of a library, the best counts.
 
 # %% tags=["remove-cell"]
 chapter.number("steps", quality.settings["steps"], ",")
@@ -272,9 +272,10 @@ plots.table(
 
 # %% [markdown]
 # Two dictionaries at different L0 cannot be ranked by loss recovered alone: whoever uses more features recovers more.
-# So we draw a straight line between a peer's points, on the logarithm of L0, and read it at ours. Where our L0 lies
-# beyond a peer's points, we read the line between our points at theirs. Where that fails as well there is no row,
-# because we will not guess.
+# So we take each library's front: its points that no other of its points beats in both. We draw straight lines between
+# the points of our front, on the logarithm of L0, and read them at each point of a peer's. Where the peer's L0 lies
+# beyond our points, we read the peer's lines at our nearest end. Where that fails as well there is no row, because we
+# will not guess.
 
 # %% tags=["hide-input"]
 ratio_table(quality)

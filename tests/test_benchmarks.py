@@ -131,9 +131,11 @@ def test_fronts_are_compared_at_an_l0_that_both_have():
     def front(*points):
         return [{"l0_mean": l0, "loss_recovered": loss} for l0, loss in points]
 
-    ours, theirs = front((10.0, 0.8), (1000.0, 0.9)), front((100.0, 0.8), (10_000.0, 0.95))
-    assert quality.gains(ours, theirs) == pytest.approx([0.05, 0.9 - 0.875])  # at their 100, at our 1000
-    assert quality.gains(ours, front((1.0, 0.1), (2.0, 0.2))) == [None, None]
+    ours, theirs = front((10.0, 0.8), (1000.0, 0.9)), front((100.0, 0.8), (10_000.0, 0.95), (20_000.0, 0.96))
+    found = quality.gains(ours, theirs)
+    assert [l0 for l0, _ in found] == [100.0, 1000.0]  # at their 100; their 10,000 and 20,000 are beyond our 1000
+    assert [gain for _, gain in found] == pytest.approx([0.05, 0.9 - 0.875])
+    assert quality.gains(ours, front((1.0, 0.1), (2.0, 0.2))) == []
     beaten = front((200.0, 0.7))
     assert quality.front(theirs + beaten) == theirs
 

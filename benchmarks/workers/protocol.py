@@ -52,6 +52,7 @@ class Recipe:
     bf16: bool
     seed: int
     dictionary: str | None = None  # safetensors file of W_enc, b_enc, W_dec, b_dec to start from
+    preset: str = "paper_scaled"  # of ours
 
 
 class Run(Protocol):

@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sae_core.autoencoder import NAMES
-from sae_core.recipe import paper_scaled
+from sae_core.recipe import PRESETS
 from sae_core.training import Trainer
 
 
@@ -25,7 +25,7 @@ class StoredBatches:
 
 class Ours:
     def __init__(self, recipe: Recipe, sample: Tensor):
-        config = paper_scaled(
+        config = PRESETS[recipe.preset](
             recipe.steps,
             d_sae=recipe.d_sae,
             batch_size=recipe.batch_size,
