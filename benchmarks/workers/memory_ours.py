@@ -43,9 +43,9 @@ def buffer(n_rows: int, d_in: int, batch_size: int) -> dict:
     return {"bytes": 1024 * (kilobytes("VmHWM") - before), "stated": n_rows * (2 * d_in + 8)}
 
 
-def training(out: str, ids: str, steps: int, batch_size: int, d_sae: int, buffer_rows: int) -> dict:
-    """Bytes at the peak of a whole run: model, buffer, training, log and checkpoints."""
-    chunks = HarvestedChunks(load_model("A").network, np.load(ids))
+def training(out: str, ids: str | None, steps: int, batch_size: int, d_sae: int, buffer_rows: int) -> dict:
+    """Bytes at the peak of a whole run: buffer, training, log and checkpoints; the language model too, given ids."""
+    chunks = HarvestedChunks(load_model("A").network, np.load(ids)) if ids else Rows(512)
     config = paper_scaled(
         steps, d_sae=d_sae, batch_size=batch_size, buffer_rows=buffer_rows, resample_inputs=buffer_rows
     )
