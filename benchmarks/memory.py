@@ -41,9 +41,8 @@ def measure(session: Session) -> tuple[dict, list[Series], list[Ratio]]:
         n_rows = short[source] * data.BATCH
         series.append(Series.of(source, f"{n_rows:,} activations", "bytes", [less]))
         series.append(Series.of(source, f"{10 * n_rows:,} activations", "bytes", [more]))
-        limits.append(
-            Ratio.of(source, f"growth from {n_rows:,} activations to ten times that", [more / less - 1], GROWTH_LIMIT, False)
-        )
+        growth = f"growth from {n_rows:,} activations to ten times that"
+        limits.append(Ratio.of(source, growth, [more / less - 1], GROWTH_LIMIT, at_least=False))
     settings = {"buffer": buffer, "training": run, "steps": short}
     return settings, series, limits
 

@@ -202,8 +202,9 @@ ratio_table(found["harvest"])
 # %% [markdown]
 # ## Memory
 #
-# The buffer says how large it will be. And a run that is ten times as long must not need more. One run each: memory
-# does not vary as time does.
+# The buffer says how large it will be. And a run that is ten times as long must not need more: neither one in which the
+# language model is at work, nor a longer one that reads stored activations. One run each: memory does not vary as time
+# does.
 
 # %% tags=["hide-input"]
 ratio_table(found["memory"])
