@@ -27,8 +27,8 @@ from torch import Tensor
 from .activations import Chunks, check_finite
 from .bundle import read_sha256
 from .checkpoint import only_process
-from .corpus import cache_folder, write_atomically, write_text_atomically
 from .errors import SaeCoreError
+from .files import cache_folder, write_atomically, write_text_atomically
 
 FORMAT = "sae_core activations, version 1"
 SHARD_BYTES = 1 << 28  # about: a shard holds whole chunks
@@ -126,7 +126,7 @@ class CachedChunks:
     """The chunks of a cache, in place of `HarvestedChunks`.
 
     One shard at a time is memory-mapped, so memory does not grow with the cache; each is checked against its SHA-256
-    when it is first opened. From a URL, a shard is first fetched into the cache folder (`corpus.cache_folder`), where
+    when it is first opened. From a URL, a shard is first fetched into the cache folder (`files.cache_folder`), where
     it stays for the runs that follow.
     """
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import bundle
-from .corpus import write_atomically, write_text_atomically
 from .errors import SaeCoreError
+from .files import write_atomically, write_text_atomically
 from .language_model import MLP_OUT
 from .objective import Loss, ghost_loss, mean_squared_norm
 

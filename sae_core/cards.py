@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from .corpus import write_text_atomically
+from .files import write_text_atomically
 from .objective import convert_lambda
 from .tokens import Mixture
 

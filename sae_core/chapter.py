@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .cards import processor
-from .corpus import cache_folder
 from .errors import SaeCoreError
+from .files import cache_folder
 
 T = TypeVar("T")
 

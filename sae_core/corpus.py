@@ -22,14 +22,12 @@ import json
 import lzma
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError
-
 from .errors import SaeCoreError
+from .files import cache_folder, write_atomically
 
 VALIDATION_SHARE = 0.05
 SPLITS = ("all", "train", "validation")
@@ -38,13 +36,6 @@ SPLITS = ("all", "train", "validation")
 class Document(NamedTuple):
     text: str
     slice: str
-
-
-def cache_folder() -> Path:
-    """Where assembled text, tokens and evidence are kept: ``$SAE_CORE_CACHE``, by default ``~/.cache/sae_core``."""
-    folder = Path(os.environ.get("SAE_CORE_CACHE") or Path.home() / ".cache" / "sae_core")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _uniform(text: str, salt: bytes) -> float:
@@ -130,31 +121,6 @@ def _pocket() -> Corpus:
 
     description = "the pocket text, assembled from files that the installed Python packages brought along"
     return Corpus("pocket", description, identity, read)
-
-
-def write_atomically(path: Path, write: Callable) -> None:
-    """Call write(file) on a temporary neighbour of `path` and rename it, so that a reader never sees half a file.
-
-    Raises SaeCoreError where the disk does not take the file, with what was there before untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise SaeCoreError(f"{path}: cannot be written ({error})") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """`write_atomically` for a text."""
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 # --- folders --------------------------------------------------------------------------------------------------------

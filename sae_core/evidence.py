@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .activations import harvest
 from .autoencoder import SparseAutoencoder, csr
-from .corpus import cache_folder, write_atomically
+from .files import cache_folder, write_atomically
 from .language_model import LanguageModel, to_tensor
 from .tokens import Contexts
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .corpus import write_atomically
 from .errors import SaeCoreError
+from .files import write_atomically
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:

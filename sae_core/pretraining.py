@@ -15,8 +15,9 @@ import torch
 
 from . import checkpoint, log
 from .cards import provenance, write_model_card
-from .corpus import VALIDATION_SHARE, open_corpus, write_text_atomically
+from .corpus import VALIDATION_SHARE, open_corpus
 from .errors import SaeCoreError
+from .files import write_text_atomically
 from .interruption import deferred, stopped
 from .language_model import LanguageModel, build, save_model, to_tensor, token_losses
 from .ngrams import ngram_losses

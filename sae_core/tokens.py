@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .corpus import Document, cache_folder, open_corpus, write_atomically
+from .corpus import Document, open_corpus
 from .errors import SaeCoreError
+from .files import cache_folder, write_atomically
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from sae_core import pocket
-from sae_core.corpus import Document, is_validation, open_corpus, write_atomically
+from sae_core.corpus import Document, is_validation, open_corpus
 from sae_core.errors import SaeCoreError
+from sae_core.files import write_atomically
 
 
 @pytest.fixture

@@ -26,9 +26,10 @@ from sae_core import checkpoint
 from sae_core.activations import patched
 from sae_core.autoencoder import SparseAutoencoder, save_dictionary
 from sae_core.cli import main
-from sae_core.corpus import cache_folder, is_validation
+from sae_core.corpus import is_validation
 from sae_core.effects import ablation_effect
 from sae_core.errors import SaeCoreError
+from sae_core.files import cache_folder
 from sae_core.interruption import deferred
 from sae_core.language_model import LanguageModel, save_model
 from sae_core.metrics import dictionary_metrics, loss_recovered

@@ -29,8 +29,8 @@ from sae_core import bundle, training
 from sae_core.activations import ActivationBuffer, Chunks
 from sae_core.autoencoder import SparseAutoencoder
 from sae_core.cards import provenance
-from sae_core.corpus import cache_folder, write_text_atomically
 from sae_core.errors import SaeCoreError
+from sae_core.files import cache_folder, write_text_atomically
 from sae_core.language_model import LanguageModel, load_model
 from sae_core.metrics import dictionary_metrics, loss_recovered
 from sae_core.recipe import TrainConfig, paper_scaled

@@ -1,0 +1,44 @@
+"""Files that survive an interruption, and the folder for what can be made again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from .errors import SaeCoreError
+
+
+def cache_folder() -> Path:
+    """Where assembled text, tokens and evidence are kept: ``$SAE_CORE_CACHE``, by default ``~/.cache/sae_core``."""
+    folder = Path(os.environ.get("SAE_CORE_CACHE") or Path.home() / ".cache" / "sae_core")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_atomically(path: Path, write: Callable) -> None:
+    """Call write(file) on a temporary neighbour of `path` and rename it, so that a reader never sees half a file.
+
+    Raises SaeCoreError where the disk does not take the file, with what was there before untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise SaeCoreError(f"{path}: cannot be written ({error})") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """`write_atomically` for a text."""
+    write_atomically(path, lambda file: file.write(text.encode()))
