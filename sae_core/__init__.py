@@ -7,6 +7,7 @@ the model     language_model, ngrams, pretraining, bundle
 the training  activations, autoencoder, variants, objective, step, gpu, resampling, training, parallel, runs
 its state     checkpoint, interruption, log
 the features  metrics, evidence, proxies, effects, case_study, controls, verdicts
+their meaning interpretability, rule_explainer, language_explainer, rubric
 the book      plots, case_plots, chapter
 """
 

@@ -32,11 +32,11 @@ from .language_model import LanguageModel, load_model
 from .metrics import auc, clustered_mean, rank_correlation
 from .runs import held_out
 from .tokens import Contexts, load_contexts, token_bytes
+from .universality import need_same_tokens
 
 ENOUGH = 500  # tokens of a context: fewer prove nothing
 PREFIX = "1,2,3,4,5,6,7,8,9,10"  # of pinned samples; it has nothing to do with any of the contexts (paper)
 DOSES = (0, 1 / 4, 1 / 2, 3 / 4, 1, 3 / 2, 2)  # of pinning, as shares of the largest activation
-RARE = 5  # tokens with fewer occurrences have no place among logit weights (paper: extremely rare ones are dropped)
 BINS = 5  # of activation, for ablation
 
 
@@ -245,7 +245,7 @@ class LogitReading:
 def logit_reading(feature: Feature, of_context: np.ndarray) -> LogitReading:
     """What the weights say that a feature promotes. of_context: bool [vocab], the tokens that belong to the context."""
     weights = _logit_weights(feature)
-    kept = _not_rare(feature.evidence.contexts.ids, len(weights))
+    kept = effects.not_rare(feature.evidence.contexts.ids, len(weights))
     top = np.flatnonzero(kept)[np.argsort(-weights[kept], kind="stable")[:20]]
     return LogitReading(weights, of_context, kept, top, _auc(weights[kept], of_context[kept]))
 
@@ -257,10 +257,6 @@ def _auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 def _logit_weights(feature: Feature) -> np.ndarray:
     return effects.logit_weights(feature.model, feature.sae.W_dec[[feature.index]].detach())[0].numpy()
-
-
-def _not_rare(ids: np.ndarray, vocab_size: int) -> np.ndarray:
-    return np.bincount(ids[:, 1:].ravel(), minlength=vocab_size) >= RARE
 
 
 class Interval(NamedTuple):
@@ -495,12 +491,11 @@ def twin(feature: Feature, dictionary: str = "B/1") -> Twin:
     Raises SaeCoreError where there is no such dictionary, or the two models' tokens differ.
     """
     model, sae = load_model(dictionary.rpartition("/")[0]), load_dictionary(dictionary)
-    if token_bytes(model.tokenizer) != token_bytes(feature.model.tokenizer):
-        raise SaeCoreError(f"{model.name} and {feature.model.name} have different tokens: no activations to correlate")
+    need_same_tokens(feature.model, model)
     contexts = feature.evidence.contexts
     evidence = feature_evidence(model, sae, contexts)
     correlations = evidence.correlations(feature.evidence.dense(feature.index))
     other = Feature(model, sae, evidence, int(correlations.argmax()), dictionary)
     weights = [_logit_weights(one) for one in (feature, other)]
-    kept = _not_rare(contexts.ids, len(weights[0]))
+    kept = effects.not_rare(contexts.ids, len(weights[0]))
     return Twin(other, float(correlations.max()), float(np.corrcoef(weights[0][kept], weights[1][kept])[0, 1]))

@@ -12,6 +12,8 @@ from .activations import patched
 from .autoencoder import SparseAutoencoder
 from .language_model import MLP_OUT, LanguageModel, to_tensor, token_losses
 
+RARE = 5  # tokens with fewer occurrences have no place among logit weights (paper: extremely rare ones are dropped)
+
 
 @torch.no_grad()
 def logit_weights(model: LanguageModel, directions: Tensor) -> Tensor:
@@ -29,7 +31,15 @@ def logit_weights(model: LanguageModel, directions: Tensor) -> Tensor:
     return weights - weights.median(1, keepdim=True).values
 
 
-def _codes(sae: SparseAutoencoder, feature: int, x: Tensor) -> Tensor:
+def not_rare(ids: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Tokens that a text [n_contexts, n_ctx] has often enough for their logit weights to mean something, bool [vocab].
+
+    The model never learned what to do with the others. Column 0 does not count.
+    """
+    return np.bincount(ids[:, 1:].ravel(), minlength=vocab_size) >= RARE
+
+
+def code_of(sae: SparseAutoencoder, feature: int, x: Tensor) -> Tensor:
     """Activations [...] of one feature on x [..., d_in]: for a ReLU dictionary without computing the others."""
     if sae.architecture != "standard":
         return sae.encode(x)[..., feature]
@@ -50,7 +60,7 @@ def ablation_effect(
     """
 
     def remove(x: Tensor) -> Tensor:
-        codes = _codes(sae, feature, x)
+        codes = code_of(sae, feature, x)
         codes[:, 0] = 0.0
         return x - codes[..., None] * sae.W_dec[feature]
 
@@ -67,7 +77,7 @@ def ablation_effect(
 @torch.no_grad()
 def sample(
     model: LanguageModel,
-    prompt: str,
+    prompt: str | Tensor,
     n_samples: int,
     n_tokens: int,
     sae: SparseAutoencoder | None = None,
@@ -79,18 +89,20 @@ def sample(
     """Continuations [n_samples, n_tokens] of a prompt, sampled with a feature held at the activation `pin`.
 
     While sampling, x ← x + (pin - f(x)) d on every token but the first, so that only this feature changes (paper,
-    "pinned sampling"). Without a feature the model is left alone.
+    "pinned sampling"). Without a feature the model is left alone; held at 0, a feature is ablated.
+
+    prompt: a text, or token ids [n_samples, length] with the beginning-of-sequence token in front, a row per sample.
     """
     generator = torch.Generator().manual_seed(seed)
     past = None  # keys and values of the tokens so far, so that each step computes one token
 
     def hold(x: Tensor) -> Tensor:
-        change = pin - _codes(sae, feature, x)
+        change = pin - code_of(sae, feature, x)
         if past is None:
             change[:, 0] = 0.0
         return x + change[..., None] * sae.W_dec[feature]
 
-    ids = model.to_ids(prompt).expand(n_samples, -1)
+    ids = model.to_ids(prompt).expand(n_samples, -1) if isinstance(prompt, str) else prompt
     for _ in range(n_tokens):
         fits = ids.shape[1] <= model.n_ctx
         past = past if fits else None  # positions shift from here on, and nothing can be kept

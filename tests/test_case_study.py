@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae_core import case_study, effects
+from sae_core import case_study, effects, universality
 from sae_core.autoencoder import SparseAutoencoder
 from sae_core.case_study import Feature
 from sae_core.errors import SaeCoreError
@@ -113,7 +113,7 @@ def test_a_direction_that_promotes_the_tokens_of_a_context_has_them_on_top(tiny,
         sae.W_dec[0] = best / best.norm()
     text = studied.evidence.contexts.ids % 200  # the others are rare: they never occur
     text[:, 1:6] = [3, 43, 83, 123, 163]
-    rare = np.bincount(text[:, 1:].ravel(), minlength=VOCAB) < case_study.RARE
+    rare = np.bincount(text[:, 1:].ravel(), minlength=VOCAB) < effects.RARE
     evidence = studied.evidence
     found = case_study.logit_reading(
         replace(studied, sae=sae, evidence=replace(evidence, contexts=Contexts(text, text, ["all"]))), of_context
@@ -251,7 +251,7 @@ def test_the_twin_is_active_on_the_same_tokens_and_its_weights_are_compared(stud
 
 def test_twins_need_the_same_tokens(studied, tiny, monkeypatch):
     pieces = {"tiny": [b"a"], "other": [b"b"]}
-    monkeypatch.setattr(case_study, "token_bytes", lambda tokenizer: pieces[tokenizer])
+    monkeypatch.setattr(universality, "token_bytes", lambda tokenizer: pieces[tokenizer])
     model, other = (replace(tiny, name=name, tokenizer=name) for name in ("tiny", "other"))
     monkeypatch.setattr(case_study, "load_model", lambda name: other)
     monkeypatch.setattr(case_study, "load_dictionary", lambda name: studied.sae)
