@@ -1,4 +1,4 @@
-"""The command line: `sae-core pretrain`, `harvest`, `train`, `evaluate`, `text`, `models`, `release`, `publish`."""
+"""The command line: `sae-core pretrain`, `harvest`, `train`, `evaluate`, `explain`, `text`, `models`, `release`, ..."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from . import bundle
 from .errors import SaeCoreError
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="sae-core", description="Train a one-layer language model, take it apart with sparse dictionaries."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for function in (pretrain, harvest, train, evaluate, text, models, release, publish):
+    for function in (pretrain, harvest, train, evaluate, explain, text, models, release, publish):
         summary = function.__doc__.splitlines()[0]
         command = commands.add_parser(function.__name__, help=summary, description=function.__doc__)
         _ARGUMENTS[function.__name__](command)
@@ -115,6 +117,60 @@ def evaluate(options: argparse.Namespace) -> None:
     model = load_model(options.model or str(Path(options.dictionary).parent), options.device)
     contexts, _ = held_out(model)
     _print_numbers(evaluate_dictionary(model, sae, head(contexts, options.tokens)))
+
+
+def explain(options: argparse.Namespace) -> None:
+    """Let a language model explain features, and score the explanations.
+
+    Asks a server that speaks OpenAI's chat completions; the key is in OPENAI_API_KEY. Says first what there is to ask
+    and, with --prices, what it costs. Run the same command again to continue a stopped run: nothing is asked twice.
+    """
+    from . import language_explainer as explainer
+    from .autoencoder import load_dictionary
+    from .effects import logit_weights
+    from .evidence import feature_evidence
+    from .interpretability import protocol, usable
+    from .language_model import load_model
+    from .runs import head, held_out
+    from .tokens import token_bytes
+
+    if not (options.out or options.estimate):
+        raise SaeCoreError("explain: give --out FILE, where the answers are kept, or --estimate")
+    answers = None
+    if options.out:
+        server = explainer.endpoint(options.url, options.explainer, settings=options.settings)
+        answers = explainer.Answers(server, options.out)
+    sae = load_dictionary(options.dictionary)
+    model = load_model(options.model or str(Path(options.dictionary).parent))
+    contexts, _ = held_out(model)
+    evidence = feature_evidence(model, sae, head(contexts, options.tokens))
+    drawn = np.random.default_rng(options.seed).permutation(usable(evidence))[: max(0, options.features)]
+    if not len(drawn):
+        raise SaeCoreError("explain: no features; give --features 1 or more, and --tokens enough for them to fire")
+    logits = logit_weights(model, sae.W_dec[drawn.tolist()].detach()).numpy()
+    units = [
+        explainer.Unit(f"{options.dictionary}/{feature}", protocol(evidence, feature), row)
+        for feature, row in zip(drawn, logits, strict=True)
+    ]
+    pieces = token_bytes(model.tokenizer)
+    expected = explainer.estimate(units, pieces, answers)
+    cost = f": {expected.dollars(*options.prices):,.2f}" if options.prices else ""
+    print(
+        f"{len(units)} features, {expected.requests} requests to come, "
+        f"about {expected.tokens_in:,} tokens to read and {expected.tokens_out:,} to write{cost}",
+        flush=True,
+    )
+    if options.estimate:
+        return
+    scores = []
+    for result in explainer.explain(answers, units, pieces):
+        if result.problem:
+            print(f"sae-core: {result.problem}", file=sys.stderr)
+        else:
+            scores.append(result.score)
+            print(f"{result.name:12} {result.score:6.3f}  {result.explanation}", flush=True)
+    median = f", median score {np.median(scores):.3f}" if scores else ""
+    print(f"{len(scores)} features scored{median}; {len(units) - len(scores)} with a malformed answer")
 
 
 def text(options: argparse.Namespace) -> None:
@@ -218,6 +274,21 @@ def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
 
 
+def _explain_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dictionary", help="bundled dictionary (A/1) or folder")
+    command.add_argument("--model", default="", help="its language model (default: the name's first part)")
+    command.add_argument("--features", type=int, default=10, metavar="N", help="drawn at random (default: 10)")
+    command.add_argument("--seed", type=int, default=0, help="of that draw (default: 0)")
+    command.add_argument("--tokens", type=int, default=500_000, help="of held-out text (default: 500,000)")
+    command.add_argument("--estimate", action="store_true", help="say what there is to ask, and ask nothing")
+    command.add_argument("--prices", type=float, nargs=2, metavar=("IN", "OUT"), help="per million tokens")
+    command.add_argument("--url", default="", help="of the server, up to /v1 (default: SAE_CORE_EXPLAINER_URL)")
+    command.add_argument("--explainer", default="", metavar="NAME", help="model there (SAE_CORE_EXPLAINER_MODEL)")
+    settings = {"type": json.loads, "default": {"temperature": 0}, "metavar": "JSON"}
+    command.add_argument("--settings", **settings, help='more fields of each request (default: {"temperature": 0})')
+    command.add_argument("--out", type=Path, metavar="FILE", help="where the answers are kept, as JSON lines")
+
+
 def _text_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", nargs="?", default="", help="pocket, mini-pile, a folder, or hf:owner/dataset")
     command.add_argument("--split", default="all", choices=("all", "train", "validation"))
@@ -248,6 +319,7 @@ _ARGUMENTS = {
     "harvest": _harvest_arguments,
     "train": _train_arguments,
     "evaluate": _evaluate_arguments,
+    "explain": _explain_arguments,
     "text": _text_arguments,
     "models": lambda command: None,
     "release": _release_arguments,
