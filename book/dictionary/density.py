@@ -113,8 +113,8 @@ chapter.number("fired", len(fired), ",")
 
 # %% [markdown]
 # In A/1, equal shares would be {glue:text}`equal`. In truth, nine tenths of the features that fired at all lie
-# between {glue:text}`low` and {glue:text}`high`. The ends differ by a factor of {glue:text}`spread`. Only a
-# logarithmic axis can show that.
+# between {glue:text}`low` and {glue:text}`high`. The ends differ by a factor of {glue:text}`spread`. We use a
+# logarithmic axis, on which factors become distances.
 #
 # Why so uneven? Words and topics are. A feature for a comma and a feature for one kind of legal citation cannot have
 # the same density, if both are right. So there is no one density that a feature should have. Still, some densities
@@ -330,7 +330,7 @@ bias = dictionary.b_enc.detach().numpy()
 at_random = 3 / np.sqrt(dictionary.d_in)
 
 # %% [markdown]
-# ### Is the left one a cluster of broken features?
+# ### When is a left mode a cluster of broken features?
 #
 # A second mode alone does not say that anything is broken. Good features can come in two kinds, common and rare. The
 # paper's other half of the definition helps: odd weights. An ordinary feature reads from the direction that it writes
@@ -366,7 +366,8 @@ chapter.number("once", int((counts == 1).sum()), ",")
 mode_list = " and ".join(one_in(10 ** grid[peak]) for peak in peaks)
 chapter.number("modes", len(peaks))
 chapter.number("mode-list", mode_list or "none that counts")
-chapter.number("left-mode", "ultralow, by our rule" if has_cluster else "not ultralow, by our rule")
+left_mode = "ultralow, by our rule" if has_cluster else "not ultralow, by our rule"
+chapter.number("left-mode", left_mode if len(peaks) > 1 else "there is none")
 chapter.number(
     "modes-sentence",
     f"We count {len(peaks)} modes, at {mode_list}."
@@ -634,7 +635,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# {numref}`fig-density-2d` shows the same cloud from the front and from the side.
+# {numref}`fig-density-2d` shows the same cloud from the front and from the side. {glue:text}`dead-sentence`
 
 # %% tags=["hide-input"]
 #| label: fig-density-2d
@@ -701,38 +702,56 @@ if enough:
 
 # %% tags=["remove-cell"]
 rare_dot = float(np.median(dot[rare])) if rare.any() else None
+rare_bias = float(np.median(bias[rare])) if rare.any() else None
 high_dot = float(np.median(dot[~rare]))
 chapter.number("rare-features", int(rare.sum()), ",")
 chapter.number("high-features", int((~rare).sum()), ",")
-chapter.number("high-dot", high_dot, ".2f")
-chapter.number("rare-dot", "no value" if rare_dot is None else f"{rare_dot:.2f}")
 chapter.number("high-cosine", float(np.median(cosine[~rare])), ".2f")
 chapter.number("at-random", at_random, ".2f")
 if enough:
     clean = separation(rare) >= 0.95
-    sentence = f"On the second half the AUC is {separation(rare):.3f}."
-    words = "clean by our bar of 0.95" if clean else "not clean by our bar of 0.95"
-    chapter.claim(
-        "A8",
-        where="dictionary/density#fig-density-2d",
-        text=text_name,
-        separation_auc=separation(rare),
-        rare_encoder_dot_decoder=rare_dot,
-        high_encoder_dot_decoder=high_dot,
-        rare=int(rare.sum()),
-        high=int((~rare).sum()),
-        tokens=n_tokens,
+    sentence = (
+        f"On the second half the AUC is {separation(rare):.3f}. An AUC close to 0 separates as well as one close to 1, "
+        "only upside down: then the high features have the *lower* numbers."
     )
+    words = "clean by our bar of 0.95" if clean else "not clean by our bar of 0.95"
 else:
-    sentence = f"With {rare.sum()} rare features there are too few to fit and score a classifier, so we give no AUC."
+    sentence = "There are too few rare ones to fit and score a classifier, so we give no AUC."
     words = "undecided: too few rare features"
+separated = {"separation_auc": separation(rare)} if enough else {}
+if rare.any():
+    separated["rare_encoder_dot_decoder"] = rare_dot
+chapter.claim(
+    "A8",
+    where="dictionary/density#fig-density-2d",
+    text=text_name,
+    **separated,
+    high_encoder_dot_decoder=high_dot,
+    rare=int(rare.sum()),
+    high=int((~rare).sum()),
+    tokens=n_tokens,
+)
 chapter.number("auc-sentence", sentence)
 chapter.number("auc-words", words)
-chapter.number("rare-bias", f"{np.median(bias[rare]):.4f}" if rare.any() else "no value")
-chapter.number("high-bias", np.median(bias[~rare]), ".4f")
+medians_high = f"{high_dot:.2f} and the median bias {np.median(bias[~rare]):.4f}"
+chapter.number(
+    "medians-sentence",
+    f"The median dot product of the high features is {medians_high}"
+    + (f"; of the rare ones they are {rare_dot:.2f} and {rare_bias:.4f}." if rare.any() else "."),
+)
+if (group == "dead").any():
+    dead_sentence = (
+        f"The dead features have a median dot product of {np.median(dot[group == 'dead']):.2f} and a median bias of "
+        f"{np.median(bias[group == 'dead']):.4f}: compare that with your guess."
+    )
+else:
+    dead_sentence = "On this text A/1 has no dead feature, so your guess about them stays untested here."
+chapter.number("dead-sentence", dead_sentence)
 chapter.number(
     "labels-sentence",
-    "The border lies in the dip between two modes, so few features are on the wrong side by chance."
+    "A dictionary without rare features has nothing to separate. The paper's claim needs one that has some."
+    if not rare.any()
+    else "The border lies in the dip between two modes, so few features are on the wrong side by chance."
     if has_cluster
     else "The border lies next to the floor, so the labels are noisy: a feature seen once and one seen three times may "
     "have the same true density. That alone pulls the AUC towards one half.",
@@ -749,16 +768,16 @@ else:
     chapter.number("dip-sentence", "There is no other border to try.")
 alive_norm = dictionary.W_enc.norm(dim=0)[torch.from_numpy(~rare)].mean().item()
 chapter.number("resampled-dot", 0.2 * alive_norm, ".2f")
+chapter.number(
+    "inherited",
+    f"Here it is {rare_dot:.2f}." if rare.any() else "This dictionary has no rare features to ask that about.",
+)
 
 # %% [markdown]
 # There are {glue:text}`rare-features` rare and {glue:text}`high-features` high features. {glue:text}`auc-sentence`
-# The median dot product is {glue:text}`rare-dot` for the rare ones and {glue:text}`high-dot` for the high ones.
+# {glue:text}`medians-sentence`
 #
 # {glue:text}`labels-sentence` {glue:text}`dip-sentence`
-#
-# An AUC close to 0 separates as well as one close to 1, only upside down: then the high features have the *lower*
-# numbers. The median bias is {glue:text}`rare-bias` for the rare features and {glue:text}`high-bias` for the high
-# ones.
 #
 # Others looked at the same three numbers. In the comments on Neel Nanda's replication {cite}`nanda2023replication`,
 # nostalgebraist notes that the rare cluster of the paper's figure has very negative biases and dot products around 0,
@@ -777,9 +796,9 @@ chapter.number("resampled-dot", 0.2 * alive_norm, ".2f")
 # :class: warning
 # A high cosine need not be *learned*. Resampling writes the same direction into a dead feature's decoder and encoder,
 # the encoder at a fifth of the mean length of the living ones. So a feature starts its second life with a cosine of 1
-# and a dot product of about {glue:text}`resampled-dot`, by the lengths in this dictionary, and drifts from there. The
-# median dot product of our rare features is {glue:text}`rare-dot`. If the two are close, many of the rare features
-# may be resampled ones that have not moved far, rather than ones that never found a direction.
+# and a dot product of about {glue:text}`resampled-dot`, by the lengths in this dictionary, and drifts from there. If
+# the median dot product of a dictionary's rare features is close to that, many of them may be resampled ones that
+# have not moved far, rather than ones that never found a direction. {glue:text}`inherited`
 # ```
 #
 # ## L0: how many at once?
@@ -1014,15 +1033,22 @@ figure.update_traces(mode="lines+markers")
 
 # %% tags=["remove-cell"]
 best = int(np.argmin(constants))
-chapter.number("best-share", shares[best], ".0%")
-chapter.number("constant", (constants[0] - constants[best]) / (constants[0] - untouched), ".1%")
+best_constant = (constants[0] - constants[best]) / (constants[0] - untouched)
+if best == 0:
+    constant_sentence = "The best of these constants is zero itself, so none of them beats the paper's baseline here."
+else:
+    constant_sentence = (
+        f"The best of these constants is {shares[best]:.0%} of the mean. It knows nothing about the text, and on the "
+        f'paper\'s scale it "recovers" {best_constant:.1%}.'
+    )
+chapter.number("constant-sentence", constant_sentence)
 
 # %% [markdown]
 # ```{admonition} A trap: a percentage of what?
 # :class: warning
-# The best of these constants is {glue:text}`best-share` of the mean. It knows nothing about the text, and on the
-# paper's scale it "recovers" {glue:text}`constant`. Any replacement that does not look at the text is a weak
-# baseline, and a weak baseline flatters: it makes the denominator large. The paper warns that even a tiny MLP trained
+# {glue:text}`constant-sentence` Any replacement that does not look at the text is a weak baseline, and a weak baseline
+# flatters: it makes the denominator large. The same reconstruction gets {glue:text}`recovered` against zeros and
+# {glue:text}`recovered-mean` against the mean. The paper warns that even a tiny MLP trained
 # from scratch would reach a high percentage. So loss recovered ranks dictionaries of one model on one text. It does
 # not say how much of the model is understood. The loss added by the reconstruction, {glue:text}`extra` nats, needs no
 # baseline.
@@ -1047,7 +1073,7 @@ chapter.number("constant", (constants[0] - constants[best]) / (constants[0] - un
 # on a small fraction of that and count on {glue:text}`tokens` tokens, so our floor lies higher and our ultralow group
 # is not quite theirs. Our text is different, and our tokeniser cuts it into different tokens. The paper also says
 # that loss recovered grows with the size of the dictionary and falls with $\lambda$. One dictionary cannot show that;
-# the {doc}`claims table </book/claims>` leaves those clauses open.
+# the chapter {doc}`quality` compares many.
 #
 # ```{admonition} Takeaways
 # :class: note
@@ -1057,8 +1083,8 @@ chapter.number("constant", (constants[0] - constants[best]) / (constants[0] - un
 # - Rare is not broken. Whether the encoder reads what the decoder writes tells more than density does.
 # - L0 is the sum of the densities, and {glue:text}`l0-half` of {glue:text}`features` features make half of it. Read
 #   it next to what the reconstruction keeps.
-# - A percentage of loss recovered is as meaningful as its baseline. The best constant gets {glue:text}`constant` of
-#   it.
+# - A percentage of loss recovered is as meaningful as its baseline: {glue:text}`recovered` or
+#   {glue:text}`recovered-mean`, for the same dictionary.
 # ```
 #
 # ## Exercises
@@ -1230,9 +1256,9 @@ print("longest stretch: number of modes {}, from {} to {} decades".format(*longe
 check_modes(n_modes, longest_stretch)
 
 # %% [markdown]
-# Small bandwidths find the gaps between features that were seen once, twice and three times; those are not modes of
-# anything. Large ones melt neighbours into one. Report the number that holds over a wide range in between, and report
-# the range.
+# Small bandwidths find noise: at the rare end, even the gaps between features that were seen once, twice and three
+# times. Those are not modes of anything. Large ones melt neighbours into one. Report the number that holds over a wide
+# range in between, and report the range.
 #
 # ````{solution-end}
 # ````
@@ -1355,7 +1381,7 @@ check_cosine.refuses(between_pairs, because="the row itself included")
 # ```{exercise-start} Sparse by throwing away
 # :label: ex-density-drop
 # ```
-# *Difficulty 3/5 · importance 4/5 · 15 minutes.* Half of L0 comes from a few dense features. Write
+# *Difficulty 3/5 · importance 4/5 · 15 minutes.* Half of L0 comes from the densest features. Write
 # `without(dictionary, dropped)`: a dictionary in which the features with these numbers never fire, all else being
 # equal. Then remove the `half` densest: L0 halves. What happens to the explained variance and to the loss recovered?
 # Predict first.
