@@ -22,7 +22,7 @@
 #
 # **You need** the chapter {doc}`/book/superposition/why`.
 #
-# **Time**: 35 minutes to read, about two minutes to run.
+# **Time**: 40 minutes to read, about two minutes to run.
 # ```
 
 # %% tags=["hide-input"]
@@ -219,6 +219,106 @@ chapter.number(
 # This model has no use for its hidden ReLU. It only copies its inputs, and the ReLU is in the way. Give the hidden
 # layer a bias, and it can push all neurons into the range where a ReLU does nothing. Then the basis is not privileged
 # any more, although there is still a ReLU in the code. An exercise lets you see it.
+# ```
+#
+# ## Would a sparse layer be enough?
+#
+# Superposition needs neurons that fire together. So here is a hope: build a network in which hardly any neuron fires at
+# a time, and nothing can be shared. The paper gives a small example of why this is not enough
+# {cite}`bricken2023monosemanticity`. There is **one neuron**, on or off. There are **four features**, equally frequent,
+# and exactly one is present. The network must say which, and is trained as language models are, by cross-entropy.
+#
+# ```{admonition} Predict
+# :class: tip
+# The neuron may be on for one of the four, or for two. Which has the lower loss? Work both out: when the neuron is on,
+# how many features are left to choose from, and when it is off?
+# ```
+#
+# - **Monosemantic**, on for one feature. In a quarter of the cases the network is certain. Otherwise it guesses among
+#   three: $\tfrac14 \cdot 0 + \tfrac34 \ln 3$.
+# - **Polysemantic**, on for two. Whatever happens, it guesses among two: $\ln 2$.
+#
+# Both can be computed, and reached by training. The neuron is on with a learned probability for each feature, and we
+# train the expected loss.
+
+# %%
+monosemantic_loss, polysemantic_loss = 3 / 4 * math.log(3), math.log(2)
+
+
+class OneNeuron(torch.nn.Module):
+    """One neuron that is on or off, for four features, one instance for each start [instances, 4]."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.on = torch.nn.Parameter(start.clone())  # log odds of being on, for each feature
+        self.writes = torch.nn.Parameter(torch.zeros_like(start))  # what the neuron adds to the logits when it is on
+        self.bias = torch.nn.Parameter(torch.zeros_like(start))
+
+    def forward(self, x):
+        """Expected cross-entropy for features x [1, batch, 4], one-hot: [instances, batch, 1]."""
+        when_on, when_off = (self.writes + self.bias).log_softmax(-1), self.bias.log_softmax(-1)
+        p = self.on.sigmoid()
+        return -(x * (p * when_on + (1 - p) * when_off)[:, None]).sum(-1, keepdim=True)
+
+
+wiggle = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+near_mono, near_poly = (torch.tensor([[3.0, second, -3, -3]]) + 0.3 * wiggle[:1] for second in (-3.0, 3.0))
+one_neuron = OneNeuron(torch.cat([near_mono, near_poly, wiggle]))
+every_feature = torch.eye(4)[None]
+history = toy.train(
+    one_neuron, lambda generator: every_feature, steps=1000, lr=0.1, loss=lambda output, _: output.mean((1, 2))
+)
+trained_mono, trained_poly = history.losses[-1, :2].tolist()
+
+# %% tags=["hide-input"]
+#| label: fig-privileged-one-neuron
+#| caption: >-
+#|   Training one neuron for four features, started near each of the two solutions. The dotted lines are the losses that
+#|   were worked out by hand.
+figure = plots.curves(
+    {
+        "started monosemantic": (history.steps, history.losses[:, 0].tolist()),
+        "started polysemantic": (history.steps, history.losses[:, 1].tolist()),
+    },
+    "step",
+    "loss (nats)",
+    f"Two falling curves. The monosemantic one ends at {trained_mono:.4f}, by hand {monosemantic_loss:.4f}; the "
+    f"polysemantic one at {trained_poly:.4f}, by hand {polysemantic_loss:.4f}.",
+    legend={"orientation": "h", "y": -0.25},
+)
+for solution in (monosemantic_loss, polysemantic_loss):
+    figure.add_hline(solution, line={"dash": "dot", "color": plots.PALETTE[7]})
+figure
+
+# %% tags=["remove-cell"]
+chapter.claim(
+    "A37",
+    where="superposition/privileged_bases#fig-privileged-one-neuron",
+    text="synthetic",
+    monosemantic_loss=monosemantic_loss,
+    polysemantic_loss=polysemantic_loss,
+    trained_monosemantic_loss=trained_mono,
+    trained_polysemantic_loss=trained_poly,
+)
+on_for = (one_neuron.on[2:] > 0).sum(-1)
+chapter.number("mono-loss", monosemantic_loss, ".3f")
+chapter.number("poly-loss", polysemantic_loss, ".3f")
+chapter.number("trained-mono", trained_mono, ".3f")
+chapter.number("trained-poly", trained_poly, ".3f")
+chapter.number("random-starts", len(on_for))
+chapter.number("random-poly", (on_for == 2).float().mean().item(), ".0%")
+
+# %% [markdown]
+# By hand {glue:text}`mono-loss` and {glue:text}`poly-loss`; trained {glue:text}`trained-mono` and
+# {glue:text}`trained-poly`. The neuron that means two things has the lower loss. It is not crowded out by other
+# neurons, and nothing interferes with it. Two of four is simply the more informative bit. Both are places where
+# training stays once it is there. Of {glue:text}`random-starts` random starts, {glue:text}`random-poly` end with a
+# neuron that is on for two. So sparse neurons can still be polysemantic, and the loss can want them to be.
+#
+# ```{admonition} A trap: on or off
+# :class: warning
+# The argument is about a neuron that says one bit. A neuron whose *strength* can be read out could separate all four
+# features, with a code of four levels. It would be polysemantic, too.
 # ```
 #
 # ## Neurons that have something to compute
@@ -709,6 +809,9 @@ chapter.number(
 # * - monosemantic neurons of five, six densities
 #   - 5, 3, 2, 1, 0, 0
 #   - {glue:text}`monosemantic` (best of {glue:text}`fits`)
+# * - one neuron for four features, losses {cite}`bricken2023monosemanticity`
+#   - 0.824 for one of them, 0.693 for two
+#   - {glue:text}`trained-mono` and {glue:text}`trained-poly`
 # * - absolute values of three inputs, six neurons
 #   - one neuron for each sign of each input
 #   - {glue:text}`paired` of 6
@@ -731,6 +834,7 @@ chapter.number(
 # :class: note
 # - Without a nonlinearity on the hidden layer, single weights mean nothing; only $W W^\top$ does.
 # - With one, features align with neurons as long as they are not too sparse. The important ones do so the longest.
+# - Sparse activity is not enough: a lone neuron for two of four features has a lower loss than one for a single one.
 # - Networks compute in superposition, too: neurons for 20 inputs serve more.
 # - A polysemantic neuron often has one primary feature. Its strongest examples do not show the others.
 # - Superposition lets small pushes add up. How much depends on the size of the push, not on the model alone.
