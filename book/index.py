@@ -153,11 +153,17 @@ plots.describe(
 # | {doc}`dictionary/training` | How do you train a sparse autoencoder that follows the paper's recipe rule by rule? |
 # | {doc}`dictionary/diagnose` | Ten runs broken on purpose: what do the curves show, and what do they hide? |
 # | {doc}`dictionary/density` | How often should a feature fire, and what is wrong with those that almost never do? |
+# | {doc}`dictionary/quality` | What do the usual numbers say about a dictionary, and what is each rule worth? |
 # | {doc}`features/arabic` | How do you show that a feature means one thing? Five claims about a single feature. |
 # | {doc}`features/hebrew` | Why does a feature miss half of its script, and who has the other half? |
 # | {doc}`features/dna` | Where does a context end? A feature on text that lies just outside. |
 # | {doc}`features/base64_roles` | What if one context has many features? Roles that can be decoded. |
 # | {doc}`features/any_context` | Which features does the context of your choice have, and would chance do as well? |
+# | {doc}`structure/glance` | What kinds of features are there, how many of each, and which does training find first? |
+# | {doc}`structure/universality` | Does a model trained from another seed have the same features? |
+# | {doc}`structure/splitting` | What becomes of a feature when the dictionary grows? |
+# | {doc}`structure/interpretability` | Are features easier to predict than neurons, and what does a score measure? |
+# | {doc}`structure/pareidolia` | What would all of this look like if nothing were there? |
 # | {doc}`claims` | What replicated, what did not, and what has nobody tried? |
 #
 # ## How to read it

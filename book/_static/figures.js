@@ -60,6 +60,7 @@
     if (frames && frames.length) await Plotly.addFrames(plot, frames);
     plot.on("plotly_afterplot", () => operable(plot));
     operable(plot);
+    if (layout.meta.search) searchable(figure, plot, layout.meta.search);
     figure.dataset.drawn = "true";
   }
 
@@ -88,6 +89,44 @@
         await Plotly.relayout(plot, { [`sliders[${index}].active`]: next });
         await Plotly[steps[next].method](plot, ...steps[next].args);
       };
+    });
+  }
+
+  // A box above a figure whose layout has meta.search, its label. It marks the points whose text, the one that is shown
+  // beside the mouse, holds what is typed, and lists the first of them for those who cannot point.
+  const LISTED = 8;
+
+  function searchable(figure, plot, label) {
+    const marks = { "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#x27;": "'", "&amp;": "&" };
+    const plain = (text) => text.replaceAll("<br>", " · ").replace(/&(lt|gt|quot|#x27|amp);/g, (mark) => marks[mark]);
+    const texts = plot.data.map((trace) => (Array.isArray(trace.text) ? trace.text : []).map(plain));
+    const lower = texts.map((trace) => trace.map((text) => text.toLowerCase()));
+
+    const box = document.createElement("label");
+    const input = document.createElement("input");
+    input.type = "search";
+    box.append(label, input);
+    const found = document.createElement("p");
+    found.setAttribute("role", "status");
+    const list = document.createElement("ul");
+    const search = document.createElement("div");
+    search.className = "book-figure-search";
+    search.append(box, found, list);
+    plot.before(search);
+
+    let waiting;
+    input.addEventListener("input", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => {
+        const wanted = input.value.toLowerCase();
+        const hits = lower.map((trace) => trace.flatMap((text, i) => (wanted && text.includes(wanted) ? [i] : [])));
+        const every = hits.flatMap((places, t) => places.map((i) => texts[t][i]));
+        found.textContent = wanted ? `${every.length} of ${texts.flat().length} features` : "";
+        list.replaceChildren(
+          ...every.slice(0, LISTED).map((text) => Object.assign(document.createElement("li"), { textContent: text })),
+        );
+        Plotly.restyle(plot, { selectedpoints: hits.map((places) => (wanted ? places : null)) });
+      }, 150);
     });
   }
 
