@@ -949,6 +949,9 @@ def check_norms(has_unit_rows):
     one_short = rows.clone()
     one_short[7] *= 0.99
     assert not has_unit_rows(one_short), "a single row that is one percent too short passes"
+    nearly = rows.clone()
+    nearly[7] *= 1 + 1e-4
+    assert not has_unit_rows(nearly), "a single row that is off by 1e-4 passes: the tolerance is 1e-5"
     assert has_unit_rows(rows * (1 + 1e-6)), "what fp32 rounds away should pass"
 
 
@@ -981,6 +984,7 @@ check_norms.refuses(lambda W: (W.norm(dim=0) - 1).abs().max() < 1e-5, because="k
 check_norms.refuses(lambda W: abs(W.square().sum(1).mean() - 1) < 1e-5, because="a square decoder")
 check_norms.refuses(lambda W: W.norm(dim=1).max() < 1 + 1e-5, because="too short")
 check_norms.refuses(lambda W: abs(W.norm(dim=1).median() - 1) < 1e-5, because="too long")
+check_norms.refuses(lambda W: (W.norm(dim=1) - 1).abs().max() < 1e-3, because="off by 1e-4")
 
 # %% [markdown]
 # ```{exercise-start} How often does chance look like a sign?

@@ -375,10 +375,12 @@ latex = None
 @check("ex-any-latex")
 def check_latex(latex):
     assert isinstance(latex, re.Pattern), "give a compiled regular expression, re.compile(...)"
-    found = [match.group() for match in latex.finditer(r"\section*{On \emph{sums}} of \alpha_1 and a\\b")]
+    line = r"\section*{On \emph{sums}} of \alpha_1, \Gamma and a\\b"
+    found = [match.group() for match in latex.finditer(line)]
     assert r"\section*" in found, "a command may end in a star"
     assert r"\emph" in found, r"\emph is a command; match the backslash and all of its letters"
     assert r"\alpha" in found, r"in \alpha_1 the command is \alpha"
+    assert r"\Gamma" in found, r"capitals are letters, too: \Gamma is a command"
     assert all(match.startswith("\\") for match in found), "match commands and nothing else"
 
 
@@ -406,6 +408,7 @@ check_latex(latex)
 check_latex.refuses(re.compile(r"\\[A-Za-z]+"), because="star")
 check_latex.refuses(re.compile(r"\\[A-Za-z]\*?"), because="star")
 check_latex.refuses(re.compile(r"\\[A-Za-z_0-9]+\*?"), because=r"\alpha")
+check_latex.refuses(re.compile(r"\\[a-z]+\*?"), because="capitals")
 check_latex.refuses(re.compile(r"\\?[A-Za-z]+\*?"), because="nothing else")
 
 # %% [markdown]
@@ -515,6 +518,7 @@ def check_hex(hexadecimal):
         "d41d8cd98f00b20": "fifteen digits",
         "D41d8cd98f00b204e9800998ecf8427E": "both cases",
         "xyzd41d8cd98f00b204e98009": "part of a longer word",
+        "d41d8cd98f00b204e98009xyz": "part of a longer word",
     }.items():
         assert not hexadecimal.search(other), f"{other} is to be left out: {why}"
 
@@ -545,6 +549,10 @@ check_hex(hexadecimal)
 check_hex.refuses(re.compile(r"[0-9a-f]{16,}"), because="is to be matched")
 check_hex.refuses(re.compile(r"\b[0-9a-fA-F]{16,}\b"), because="decimal digits alone")
 check_hex.refuses(re.compile(r"\b(?=[0-9]*[a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]{16,}\b"), because="both cases")
+check_hex.refuses(
+    re.compile(r"\b(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{16,}|\b(?=[0-9]*[A-F])(?=[A-F]*[0-9])[0-9A-F]{16,}"),
+    because="part of a longer word",
+)
 
 # %% [markdown]
 # ```{exercise-start} A context that nobody named

@@ -395,9 +395,9 @@ paper = {
 plots.table(["claim", "the paper found", "we found", "outcome"], verdicts.rows(paper))
 
 # %% [markdown]
-# **How our set-up differs.** Our DNA comes from FASTA, GenBank and sequencing reads in a few repositories, and much of
-# it is in lower case. Our vocabulary is small, and runs are cut into pieces of one to four letters. See
-# {doc}`/book/differences`.
+# **How our set-up differs.** The mini-pile, on which the models were trained, takes its DNA from FASTA, GenBank and
+# sequencing reads in a few repositories; the embedded text makes it up. On this page {glue:text}`lower` of the DNA is
+# in lower case. Our vocabulary is small, so that a token of DNA has few letters. See {doc}`/book/differences`.
 #
 # ```{admonition} Takeaways
 # :class: note
@@ -504,11 +504,12 @@ def wrong_share(score, exact):
 @check("ex-dna-two")
 def check_wrong_share(wrong_share):
     some_score = np.array([[9.0, 1, 2, -1, 3], [9.0, -1, -2, 4, 0]])
-    truth = np.array([[0, 1, 0, 1, 0], [0, 0, 1, 1, 0]], bool)
+    truth = np.array([[0, 1, 0, 0, 0], [0, 0, 1, 1, 0]], bool)
     found = wrong_share(some_score.copy(), truth.copy())
     assert np.ndim(found) == 0, "return one number"
     assert not np.isclose(found, 4 / 6), "leave out column 0"
     assert not np.isclose(found, 2 / 8), "a share of the tokens with a score above zero, not of all"
+    assert not np.isclose(found, 2 / 5), "a share of the tokens with a score above zero, not of the unmarked ones"
     assert np.isclose(found, 2 / 4), "of the tokens above zero, those that are not marked"
     assert wrong_share(-np.ones((2, 3)), np.zeros((2, 3), bool)) == 0, "0 where no token scores above zero"
 
@@ -545,6 +546,7 @@ def with_column_0(score, exact):
 
 check_wrong_share.refuses(with_column_0, because="column 0")
 check_wrong_share.refuses(lambda score, exact: ((score > 0) & ~exact)[:, 1:].mean(), because="not of all")
+check_wrong_share.refuses(lambda score, exact: (score > 0)[:, 1:][~exact[:, 1:]].mean(), because="not of the unmarked")
 
 # %% [markdown]
 # ```{exercise-start} Memory of one token

@@ -992,15 +992,17 @@ def check_share(partly_correlated):
             f"each feature is on with probability {p}, whatever the share; yours: {alone.numpy().round(2)}"
         )
         assert abs(x[on].mean().item() - 0.5) < 0.01, "a feature that is on is uniform between 0 and 1"
-        both = (on[:, 0] & on[:, 1]).float().mean().item()
         expected = share * p + (1 - share) * p**2
-        assert abs(both - expected) < 0.01, (
-            f"with share {share} both are on with probability {expected:.2f}, in yours with {both:.2f}"
-        )
+        for a, b in ((0, 1), (2, 3)):
+            both = (on[:, a] & on[:, b]).float().mean().item()
+            assert abs(both - expected) < 0.01, (
+                f"with share {share} features {a} and {b} are both on with probability {expected:.2f}, in yours with "
+                f"{both:.2f}"
+            )
+            together = x[on[:, a] & on[:, b]][:, [a, b]]
+            assert together.T.corrcoef()[0, 1].abs() < 0.1, "being on is copied, the value is not"
         strangers = (on[:, 0] & on[:, 2]).float().mean().item()
         assert abs(strangers - p**2) < 0.01, "the two pairs are independent of each other"
-        together = x[on[:, 0] & on[:, 1]]
-        assert together[:, :2].T.corrcoef()[0, 1].abs() < 0.1, "being on is copied, the value is not"
 
 
 check_share(partly_correlated)
@@ -1057,8 +1059,14 @@ def one_group(p, share, batch, generator):
     return toy.correlated_features(torch.full((1, 1), p), 4, batch, generator)[0]
 
 
+def first_pair_only(p, share, batch, generator):
+    x = partly_correlated(p, share, batch, generator)
+    return torch.cat([x[:, :2], toy.sparse_features(torch.full((1, 2), p), batch, generator)[0]], dim=1)
+
+
 check_share.refuses(copies_values, because="the value is not")
-check_share.refuses(one_group, because="both are on with probability")
+check_share.refuses(one_group, because="both on with probability")
+check_share.refuses(first_pair_only, because="features 2 and 3")
 check_share.refuses(
     lambda p, share, batch, generator: partly_correlated(p * (1 + share), share, batch, generator),
     because="whatever the share",

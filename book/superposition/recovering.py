@@ -884,12 +884,16 @@ def found_share(true, learned):
 @check("ex-recovering-score")
 def check_found_share(found_share):
     axes = torch.eye(4)
-    assert float(found_share(axes, axes[[2, 0, 3, 1]] * 7)) == 1, "the order and the length of rows do not matter"
+    for true, learned in ((axes, axes[[2, 0, 3, 1]] * 7), (axes / 3, axes), (axes * 3, axes / 9)):
+        assert float(found_share(true, learned)) == 1, "the order and the length of rows do not matter"
     assert float(found_share(axes, axes[:1].repeat(6, 1))) == 0.25, "one direction six times over finds one of four"
     assert float(found_share(axes, -axes)) == 0, "an opposite direction is no match"
     tilted = axes.clone()
     tilted[0, 1] = 1.0
     assert float(found_share(axes, tilted)) == 0.75, "a row half way between two features is neither of them"
+    for cosine, share in ((0.88, 0.75), (0.92, 1.0)):
+        tilted[0, 1] = math.sqrt(1 - cosine**2) / cosine
+        assert float(found_share(axes, tilted)) == share, "two directions are the same from a cosine of 0.9 on"
     assert math.isclose(float(found_share(DIRECTIONS, decoder)), result.found), "on the chapter's dictionary it differs"
 
 
@@ -931,7 +935,9 @@ def either_sign(true, learned):
 
 check_found_share.refuses(other_axis, because="six times over")
 check_found_share.refuses(either_sign, because="opposite")
-check_found_share.refuses(lambda t, d: ((t @ d.T).amax(1) > 0.9).double().mean(), because="neither of them")
+check_found_share.refuses(lambda t, d: ((t @ d.T).amax(1) > 0.9).double().mean(), because="length of rows")
+check_found_share.refuses(lambda t, d: ((t @ unit(d).T).amax(1) > 0.9).double().mean(), because="length of rows")
+check_found_share.refuses(lambda t, d: ((unit(t) @ unit(d).T).amax(1) > 0.8).double().mean(), because="0.9 on")
 
 # %% [markdown]
 # ```{exercise-start} An encoder without training
