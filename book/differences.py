@@ -253,7 +253,7 @@ for name, value, written in [
 #   - mean over tokens, with an interval from whole contexts
 # * - pinned sampling
 #   - at the largest activation
-#   - the same, and half of it; on all tokens but the first
+#   - the same, and other shares of it up to its double; on all tokens but the first
 # * - snippets to read
 #   - four tokens on each side
 #   - up to twelve

@@ -105,8 +105,8 @@ chapter.number("tokens", ids[:, 1:].size, ",")
 # share of its occurrences that belong to a character of the script. $P(A)$ is the share of the text that is in the
 # script.
 #
-# One rule is ours: a string begins where a character begins. The paper does not need it, because its vocabulary holds
-# most characters whole.
+# One rule is ours and not in the paper's definition: a string begins where a character begins. The box below asks what
+# it is good for.
 
 # %%
 score = proxies.script_proxy(ids, pieces, SCRIPT)
@@ -641,8 +641,8 @@ plots.table(["claim", "the paper found", "we found", "outcome"], verdicts.rows(p
 # %% [markdown]
 # **How our set-up differs.** The paper counted on 40,960,000 tokens, we on {glue:text}`tokens`. In the paper's text,
 # 0.13 % of the tokens are Arabic. In ours it is {glue:text}`base-rate-exact`. A lift is not comparable, then, and the
-# base rate limits it. The paper's vocabulary is larger, and fewer of its tokens are lone bytes that several scripts
-# share. Its dictionary was trained on eight billion activations.
+# base rate limits it. The paper does not state its vocabulary. Ours is small, and many of its tokens are lone bytes
+# that several scripts share. The paper's dictionary was trained on eight billion activations.
 #
 # ```{admonition} Takeaways
 # :class: note

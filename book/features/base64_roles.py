@@ -104,9 +104,9 @@ chapter.number("trips", " and ".join(elsewhere[:2]))
 #
 # ```{admonition} A trap: a proxy on one vocabulary
 # :class: warning
-# The paper's definition did well on the paper's vocabulary. With fewer tokens, words are cut into more and shorter
-# pieces, and short pieces are what this proxy takes for base64. A definition can be copied exactly and still measure
-# something else.
+# The paper's definition was made for the paper's vocabulary. Ours is small: words are cut into many short pieces, and
+# short pieces are what this proxy takes for base64. A definition can be copied exactly and still measure something
+# else.
 # ```
 
 # %%
@@ -269,7 +269,7 @@ def decodes(example) -> bool | None:
 
 # %% [markdown]
 # Which feature could it be? Among the sixteen that follow base64 best, take the one whose strongest examples decode
-# most often, on the first half of the text. Then count on the second half. The order matters. The best of twelve is
+# most often, on the first half of the text. Then count on the second half. The order matters. The best of sixteen is
 # above the rest in any case, and only new examples can say whether there is more to it.
 
 # %%
@@ -489,9 +489,9 @@ plots.table(
 )  # fmt: skip
 
 # %% [markdown]
-# **How our set-up differs.** base64 is far more frequent in our text than in the paper's, so a dictionary of the same
-# size has reason to split it into more features. Our vocabulary is small, and single characters are most of base64. See
-# {doc}`/book/differences`.
+# **How our set-up differs.** The paper does not say how frequent base64 is in its text. Where it is frequent, a
+# dictionary has reason to split it into more features. Our vocabulary is small, and base64 is cut into short tokens.
+# See {doc}`/book/differences`.
 #
 # ```{admonition} Takeaways
 # :class: note

@@ -338,9 +338,9 @@ paper = {
 plots.table(["claim", "the paper found", "we found", "outcome"], verdicts.rows(paper))
 
 # %% [markdown]
-# **How our set-up differs.** The paper's vocabulary is not known, but its proxy needs the rule for partial characters
-# in few places; ours is small, and letters are cut more often. Half of our Hebrew training text is biblical and
-# rabbinic, with vowel points that come in bytes of their own. See {doc}`/book/differences`.
+# **How our set-up differs.** The paper does not state its vocabulary. Ours is small, and letters are often cut. Half of
+# the Hebrew that the models were trained on is biblical and rabbinic, with vowel points that come in bytes of their
+# own. See {doc}`/book/differences`.
 #
 # ```{admonition} Takeaways
 # :class: note
