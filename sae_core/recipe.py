@@ -44,7 +44,7 @@ class TrainConfig:
     resample_inputs: int = 819_200
     dead_after: int = 12_500  # steps without firing
     buffer_rows: int = 1 << 21  # activations in the shuffling buffer: 2 GiB at 512 neurons
-    bf16: bool = True  # encoder product in bf16; of standard without ghost gradients
+    bf16: bool = True  # encoder product in bf16 where that is faster; of standard without ghost gradients
     text: Mixture | None = None  # (corpus, share of each slice or null) pairs; None is the text of the model
     seed: int = 0
 

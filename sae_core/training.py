@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import checkpoint, parallel
 from .activations import ActivationBuffer
-from .autoencoder import SparseAutoencoder
+from .autoencoder import SparseAutoencoder, bf16_is_fast
 from .errors import SaeCoreError
 from .gpu import GraphedStep
 from .interruption import deferred, stopped
@@ -162,7 +162,8 @@ class Trainer:
         """Train on a batch x [own_batch, d_in]. Returns its loss by parts, and its variance []."""
         config, sae = self.config, self.sae
         if config.by_hand:
-            result = loss_step(sae, x, lam, by_decoder_norm=not config.unit_norm, bf16=config.bf16)
+            bf16 = config.bf16 and (x.is_cuda or bf16_is_fast())
+            result = loss_step(sae, x, lam, by_decoder_norm=not config.unit_norm, bf16=bf16)
         else:
             result = autograd_step(sae, x, lam, dead=self.silent >= config.dead_after)
         center = x.mean(0)

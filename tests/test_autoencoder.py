@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from sae_core import bundle
+from sae_core import autoencoder, bundle
 from sae_core.autoencoder import (
     NAMES,
     ROWS,
@@ -64,9 +64,16 @@ def test_leading_dimensions_are_kept(x):
     torch.testing.assert_close(codes.view(50, 40), sae.encode(x))
 
 
+@pytest.fixture(params=[True, False], ids=["bf16", "fp32"])
+def product(request, monkeypatch):
+    """What decides which codes can be positive, whatever the processor of this machine."""
+    monkeypatch.setattr(autoencoder, "bf16_is_fast", lambda: request.param)
+    return "bf16" if request.param else "fp32"
+
+
 @pytest.mark.parametrize("tied_bias", [True, False])
 @pytest.mark.parametrize("shift", [-5.0, -0.5, 0.5], ids=["nothing active", "some active", "most active"])
-def test_encode_sparse_gives_the_same_codes(x, shift, tied_bias):
+def test_encode_sparse_gives_the_same_codes(x, shift, tied_bias, product):
     sae = random_sae(tied_bias=tied_bias)
     with torch.no_grad():
         sae.b_enc += shift
@@ -76,7 +83,7 @@ def test_encode_sparse_gives_the_same_codes(x, shift, tied_bias):
 
 
 @pytest.mark.parametrize("d_sae", [40, 41, 43])
-def test_encode_sparse_takes_any_number_of_examples_and_features(d_sae):
+def test_encode_sparse_takes_any_number_of_examples_and_features(d_sae, product):
     # It goes through the batch in parts, and looks for positive entries several at a time.
     sae = random_sae(d_sae=d_sae)
     x = torch.randn(2 * ROWS + 13, 12, generator=torch.Generator().manual_seed(2))
@@ -87,7 +94,7 @@ def test_encode_sparse_takes_any_number_of_examples_and_features(d_sae):
         assert sparse.col_indices()[start:end].tolist() == (sae.encode(x[row]) > 0).nonzero().flatten().tolist()
 
 
-def test_encode_sparse_gives_the_same_codes_where_large_products_meet_large_biases():
+def test_encode_sparse_gives_the_same_codes_where_large_products_meet_large_biases(product):
     generator = torch.Generator().manual_seed(0)
     x = 1 + 0.3 * torch.randn(200, 256, generator=generator)
     sae = SparseAutoencoder(256, 30, tied_bias=False)
@@ -97,7 +104,7 @@ def test_encode_sparse_gives_the_same_codes_where_large_products_meet_large_bias
     torch.testing.assert_close(sae.encode_sparse(x).to_dense(), sae.encode(x), rtol=1e-4, atol=1e-3)
 
 
-def test_encode_sparse_misses_only_small_codes_even_where_every_rounding_goes_the_same_way():
+def test_encode_sparse_misses_only_small_codes_even_where_every_rounding_goes_the_same_way(product):
     x = torch.full((1, 257), 1 + 2**-8)  # bf16 rounds each factor down to 1, and the sum of 257 of them to 256
     sae = SparseAutoencoder(257, 1, tied_bias=False)
     code = 2**-6 * x.norm().item() ** 2  # the docstring's limit, for a column that equals x
@@ -105,6 +112,30 @@ def test_encode_sparse_misses_only_small_codes_even_where_every_rounding_goes_th
         sae.W_enc.copy_(x.T)
         sae.b_enc.fill_(code - (x @ sae.W_enc).item())
     assert sae.encode_sparse(x).values().tolist() == pytest.approx([code], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "processor, fast",
+    [
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_bf16_is_used_where_the_processor_is_faster_with_it(processor, fast, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
+    assert autoencoder.bf16_is_fast.__wrapped__() is fast
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_encode_sparse_multiplies_in_the_faster_type(x, fast, monkeypatch):
+    monkeypatch.setattr(autoencoder, "bf16_is_fast", lambda: fast)
+    products, mm = [], torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *factors, **out: products.append(factors[0].dtype) or mm(*factors, **out))
+    random_sae().encode_sparse(x)
+    assert set(products) == {torch.bfloat16 if fast else torch.float32}
 
 
 # --- how it starts --------------------------------------------------------------------------------------------------

@@ -233,6 +233,13 @@ def test_a_row_of_zeros_does_not_become_not_a_number():
     assert not sae.W_dec[0].any() and sae.W_dec[1].norm().item() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("asked, fast, bf16", [(True, True, True), (True, False, False), (False, True, False)])
+def test_products_are_in_bf16_where_asked_for_and_faster(asked, fast, bf16, calls, monkeypatch):
+    monkeypatch.setattr(training, "bf16_is_fast", lambda: fast)
+    next(Trainer(small(steps=1, bf16=asked), make_buffer()).run())
+    assert [call["bf16"] for call in calls] == [bf16]
+
+
 def test_steps_are_adams_on_the_gradients_of_the_loss():
     trainer = Trainer(small(steps=4, bf16=False), make_buffer())
     reference = SparseAutoencoder(D_IN, 64)
