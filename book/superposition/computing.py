@@ -241,9 +241,9 @@ chapter.number("zero-network", "close to the zero network" if unweighted > 0.8 e
 #
 # $$\frac{r}{n} = \frac{\text{neurons} + 1}{\text{pairs}},$$
 #
-# here {glue:text}`share`, and the error is at least {glue:text}`share-error`. With fewer neurons the bound rises towards
-# 1, the error of the zero network. The squared error prefers to be a little wrong about a one, since there are so few of
-# them, to being a little wrong about many zeros.
+# here {glue:text}`share`, and the error is at least {glue:text}`share-error`. With fewer neurons the bound rises
+# towards 1, the error of the zero network. The squared error prefers to be a little wrong about a one, since there are
+# so few of them, to being a little wrong about many zeros.
 #
 # Two changes help. **A weight** makes a one as important as several zeros; at $p = 2$ its error falls to
 # {glue:text}`weighted`. **A larger power** cares less about many small errors and more about the few large ones. The
