@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -144,10 +145,14 @@ def _draw(
     def take(kind: int, candidates: np.ndarray, n: int) -> None:
         """Choose up to n of some places at random, none of them twice."""
         enough = min(len(candidates), 4 * n + len(chosen))  # a few more, for some do not fit or are taken
-        some = fits(rng.choice(candidates, enough, replace=False))
-        picked = some[~np.isin(some, chosen)][:n]
-        chosen.extend(picked.tolist())
+        some = fits(rng.choice(candidates, enough, replace=False)).tolist()
+        picked = [place for place in some if place not in chosen][:n]
+        chosen.extend(picked)
         kinds.extend([kind] * len(picked))
+
+    @cache
+    def occurrences(token: int) -> np.ndarray:
+        return np.flatnonzero(flat[slice(*span)] == token) + span[0]
 
     strongest = fits(places[np.argsort(-values, kind="stable")])
     _, first_of_context = np.unique(strongest // n_ctx, return_index=True)
@@ -158,8 +163,7 @@ def _draw(
         take(1, places[interval == index], n_interval)
     take(2, np.unique(rng.integers(*span, size=20 * (n_random + 1))), n_random)
     for number in range(n_same if len(strongest) else 0):
-        token = flat[strongest[number % min(len(strongest), SHOWN)]]
-        take(3, np.flatnonzero(flat[slice(*span)] == token) + span[0], 1)
+        take(3, occurrences(flat[strongest[number % min(len(strongest), SHOWN)]]), 1)
 
     around = np.array(chosen, np.int64).reshape(-1, 1) + np.arange(-SIDE, SIDE + 1)
     entry = np.minimum(np.searchsorted(places, around), len(places) - 1)

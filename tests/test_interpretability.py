@@ -266,6 +266,19 @@ def test_noise_is_not_explained(ids):
     assert abs(np.mean(scores)) < 0.1
 
 
+def test_every_condition_of_a_rule_matters(ids):
+    """A condition that holds wherever the other one does is noise in an explanation: "digits and not Greek"."""
+    marks = [PLANTED["two tokens"](ids), PLANTED["a class of tokens"](ids), PLANTED["a token after a class"](ids)]
+    evidence = planted(ids, *[varied(mark, seed) for mark in marks for seed in range(5)])
+    for unit in range(evidence.n_features):
+        windows = protocol(evidence, unit).explain
+        explanation = explain(windows, CLASSES)
+        assert explanation.rules
+        for rule in explanation.rules:
+            fits = [condition.holds(windows.tokens, CLASSES) for condition in rule.conditions]
+            assert all(fits[0].sum() > (fits[0] & other).sum() for other in fits[1:])
+
+
 def test_a_constant_unit_needs_no_rule():
     windows = Windows(*(np.zeros((4, 9), int) for _ in range(3)), np.zeros(4, int), np.arange(4))
     assert explain(windows, CLASSES).rules == ()
