@@ -1,6 +1,5 @@
 """The embedded text: its slices and sizes, that it is the same everywhere, and that it is what it says it is."""
 
-import hashlib
 import importlib.metadata
 import os
 import re
@@ -74,17 +73,22 @@ def test_documents_are_short_clean_and_distinct(documents):
     assert not any(re.search(r"[\x00-\x08\x0b-\x1f\x7f\ufffe\ud800-\udfff]", text) for text in texts)
 
 
-def test_same_text_in_another_process(documents, tmp_path):
+def test_same_text_in_every_process(tmp_path):
     """Another hash seed, another folder, another time: nothing of the machine's state may leak into the text."""
-    root = str(Path(pocket.__file__).parents[1])
-    environment = os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": root, "LC_ALL": "C", "TZ": "Asia/Tokyo"}
-    run = [sys.executable, "-c", DIGESTS]
-    printed = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    identity, *there = printed.stdout.splitlines()
-    here = [f"{d.slice} {hashlib.sha256(d.text.encode()).hexdigest()}" for d in documents[0]]
-    differing = sorted({line.split()[0] for line in set(here) ^ set(there)})
-    assert (identity, differing) == (pocket.identity(), [])
-    assert here == there
+    places = [
+        {"PYTHONHASHSEED": "12345", "LC_ALL": "C", "TZ": "Asia/Tokyo"},
+        {"PYTHONHASHSEED": "54321", "LC_ALL": "C.UTF-8", "TZ": "America/Lima"},
+    ]
+    printed = []
+    for number, place in enumerate(places):
+        (tmp_path / str(number)).mkdir()
+        environment = os.environ | {"PYTHONPATH": str(Path(pocket.__file__).parents[1])} | place
+        run = {"cwd": tmp_path / str(number), "env": environment, "capture_output": True, "text": True, "check": True}
+        printed.append(subprocess.run([sys.executable, "-c", DIGESTS], **run).stdout.splitlines())
+    (identity, *there), (other_identity, *elsewhere) = printed
+    assert identity == other_identity == pocket.identity()
+    differing = sorted({line.split()[0] for line in set(there) ^ set(elsewhere)})  # slices
+    assert differing == [] and there == elsewhere
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
