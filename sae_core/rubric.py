@@ -44,6 +44,13 @@ CRITERIA = (
 )
 MOST = 14  # points: separation counts only where consistency is not perfect
 SHOWN = 8  # tokens that are promoted, and suppressed, most
+# For somebody who gets the page alone.
+INSTRUCTIONS = (
+    "Each unit is a part of a small language model, which reads text token by token. You see pieces of text, coloured "
+    "where the unit is active, and the tokens that it makes likely next. Say what it responds to, and score how well "
+    "that fits. If you have no idea, the first answer is 0, and you go on. ⏎ is a line break, and \\xd8 a piece of a "
+    "character. Your scores stay in this browser until you save them: at the end press Finish, save, and send the file."
+)
 
 
 class Unit(NamedTuple):
@@ -141,13 +148,18 @@ def widget(items: Sequence[Mapping[str, Any]]) -> str:
 
 
 def document(items: Sequence[Mapping[str, Any]], title: str = "Which of these can you explain?") -> str:
-    """The scoring page as a whole HTML file, to send to somebody: Path("score.html").write_text(document(items))."""
+    """The scoring page as a whole HTML file with instructions, to send to somebody.
+
+    Path("score.html").write_text(document(items), encoding="utf-8") makes it.
+    """
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>:root {{ color-scheme: light dark }} body {{ margin: 1rem auto; "
-        "max-width: 44rem; padding: 0 0.8rem; background: Canvas; color: CanvasText }</style></head>"
-        f'<body><main><h1 style="font: 1.3rem system-ui">{escape(title)}</h1>{widget(items)}</main></body></html>\n'
+        "max-width: 44rem; padding: 0 0.8rem; background: Canvas; color: CanvasText; font: 0.95rem/1.5 system-ui }"
+        "</style></head>"
+        f'<body><main><h1 style="font-size: 1.3rem">{escape(title)}</h1><p>{escape(INSTRUCTIONS)}</p>{widget(items)}'
+        "</main></body></html>\n"
     )
 
 

@@ -269,6 +269,7 @@ def score(page, rating):
 
 def test_the_page_tells_nothing_before_the_end_and_shows_text_as_text(visit):
     page = visit()
+    assert page.get_by_text("at the end press Finish, save, and send the file").count() == 1  # who has it, has it alone
     for item in ITEMS:
         shown = page.locator("main").inner_text()
         assert not re.search(r"A/1/|A/neurons/|median", shown)

@@ -32,7 +32,7 @@ import torch
 from plotly.subplots import make_subplots
 
 from sae_core import chapter, effects, interpretability, plots, rule_explainer
-from sae_core.autoencoder import load_dictionary
+from sae_core.autoencoder import dictionary_metadata, load_dictionary
 from sae_core.corpus import open_corpus
 from sae_core.evidence import Example, feature_evidence
 from sae_core.exercises import check
@@ -43,8 +43,8 @@ from sae_core.tokens import token_bytes
 
 # %% [markdown]
 # Three kinds of **units** play. *Features* are those of A/1. *Neurons* are those of model A. The *control* is the
-# dictionary random/1: it was trained like A/1, on a copy of the model with shuffled weights. That model has learned
-# nothing, so its features cannot reflect anything that a model has learned.
+# dictionary random/1. It was trained by the same rules on a copy of the model in which the entries of every weight
+# matrix are shuffled. Of what the model had learned, that leaves how large the weights are, and nothing else.
 #
 # A neuron is treated as a feature whose direction is an axis. All three then have the same form, and no code below
 # knows which it looks at.
@@ -77,10 +77,13 @@ units = {kind: np.sort(rng.permutation(found)[:n_units]) for kind, found in usab
 chapter.number("text", text)
 chapter.number("text-description", open_corpus().description)
 chapter.number("tokens", evidence["features"].n_tokens, ",")
+chapter.number("vocabulary", len(pieces), ",")
 for kind in kinds:
     chapter.number(f"units-{kind}", len(units[kind]), ",")
     chapter.number(f"usable-{kind}", len(usable[kind]), ",")
     chapter.number(f"all-{kind}", evidence[kind].n_features, ",")
+for name in ("A/1", "random/1"):
+    chapter.number(f"trained-{name.replace('/', '')}", dictionary_metadata(name)["activations"] / 1e6, ".0f")
 
 # %% [markdown]
 # The text is {glue:text}`text-description`: {glue:text}`tokens` tokens of *{glue:text}`text`*, on which the model was
@@ -135,7 +138,8 @@ explanation = rule_explainer.explain(examples.explain, classes)
 print("\n".join(explanation.text(pieces)))
 
 # %% [markdown]
-# The other player follows the rules on windows that the explainer has not seen. Then the score compares.
+# This feature is the first of those drawn, whether it is a clear one or not. The other player follows its rules on
+# windows that the explainer has not seen. Then the score compares.
 
 # %%
 expected = explanation.simulate(examples.score.tokens)
@@ -163,13 +167,9 @@ draws = {kind: interpretability.bootstrap_medians(values, seed=k) for k, (kind, 
 gap_lower, gap_upper = np.quantile(draws["features"] - draws["neurons"], [0.025, 0.975])
 
 # %% tags=["remove-cell"]
-for kind, values in scores.items():
-    low, high = np.quantile(draws[kind], [0.025, 0.975])
+for kind in kinds:
     chapter.number(f"median-{kind}", medians[kind], ".2f")
-    chapter.number(f"score-{kind}", f"{medians[kind]:.2f} ({low:.2f} to {high:.2f})")
     chapter.number(f"single-{kind}", single[kind].mean(), ".0%")
-    rest = values[~is_single[kind]]
-    chapter.number(f"rest-{kind}", f"{np.median(rest):.2f}" if len(rest) else "none")
 chapter.number("gap", f"{medians['features'] - medians['neurons']:.2f}")
 chapter.number("gap-interval", f"{gap_lower:.2f} to {gap_upper:.2f}")
 chapter.number(
@@ -181,10 +181,30 @@ chapter.number(
 control_wins = medians["control"] > medians["features"]
 chapter.number(
     "control-verdict",
-    "the features of a model that has learned nothing score higher than those of the model that has. The paper found "
+    "The features of a model that has learned nothing score higher than those of the model that has. The paper found "
     "the same, and warns of it."
     if control_wins
-    else "here the control scores lower than the real model. In the paper it scored higher.",
+    else "Here the control scores lower than the real model. In the paper it scored higher.",
+)
+
+
+def beside(control: float, features: float, lower: str, higher: str, same: str) -> str:
+    """In words, how a number of the control stands to that of the features."""
+    return same if abs(control - features) < 0.02 else higher if control > features else lower
+
+
+how_many = beside(single["control"].mean(), single["features"].mean(), "fewer", "more", "about as many")
+how_high = [
+    beside(np.median(control), np.median(features), "lower", "higher", "about as high")
+    for control, features in (
+        (scores["control"][is_single["control"]], scores["features"][is_single["features"]]),
+        (scores["control"][~is_single["control"]], scores["features"][~is_single["features"]]),
+    )
+]
+chapter.number(
+    "control-why",
+    f"Beside A/1, the control has {how_many} units about a single token. These score {how_high[0]}, its other units "
+    f"{how_high[1]}.",
 )
 chapter.number(
     "paper-agrees", "as in the paper" if control_wins else "unlike in the paper, where the control came out on top"
@@ -237,20 +257,21 @@ plots.describe(
     legend={"orientation": "h", "y": 1.12},
 )
 
+# %% tags=["hide-input"]
+# numbers: 95 % (the usual interval)
+rows = []
+for kind, values in scores.items():
+    low, high = np.quantile(draws[kind], [0.025, 0.975])
+    parts = [f"{np.median(values[part]):.2f}" if part.any() else "–" for part in (is_single[kind], ~is_single[kind])]
+    rows.append((kind, f"{medians[kind]:.2f} ({low:.2f} to {high:.2f})", f"{single[kind].mean():.0%}", *parts))
+plots.table(["", "median score (95 % interval)", "about a single token", "median of these", "of the others"], rows)
+
 # %% [markdown]
-# | | median score (95 % interval) | about a single token | median of the others |
-# |---|---|---|---|
-# | features | {glue:text}`score-features` | {glue:text}`single-features` | {glue:text}`rest-features` |
-# | neurons | {glue:text}`score-neurons` | {glue:text}`single-neurons` | {glue:text}`rest-neurons` |
-# | control | {glue:text}`score-control` | {glue:text}`single-control` | {glue:text}`rest-control` |
-#
-# <!-- numbers: 95 % (the usual interval) -->
-#
 # The medians of features and neurons differ by {glue:text}`gap`; drawing the units again and again gives
 # {glue:text}`gap-interval`. {glue:text}`gap-verdict`
 #
-# Here is what was said of some of them. The first two of each kind were drawn by lot, so they are neither the best nor
-# the worst.
+# Here is what was said of some of them: of each kind, the two with the lowest numbers among those drawn. Nobody picked
+# them.
 
 # %% tags=["hide-input"]
 rows = [
@@ -283,14 +304,13 @@ plots.examples_html(lines, pieces, 9, headings)
 # %% [markdown]
 # ```{admonition} A trap: the control
 # :class: warning
-# Look at the third histogram again. By the median, {glue:text}`control-verdict`
+# Look at the third histogram again, and at the medians. {glue:text}`control-verdict`
 # ```
 #
-# How can that be? Look at the share of single-token units. Shuffled weights still turn every token into its own
-# direction. So a dictionary on them finds tokens, and "fires on *led*" is an explanation that predicts perfectly. It
-# says nothing about the model, because the model has nothing to say. Leave the single-token units out, and the median
-# of the control is {glue:text}`rest-control`, that of the features {glue:text}`rest-features` and that of the neurons
-# {glue:text}`rest-neurons`.
+# How can a model that has learned nothing be easy to explain? Shuffled weights still turn every token into a direction
+# of its own. So a dictionary on them finds tokens, and "fires on *led*" is an explanation that predicts perfectly. It
+# says nothing about the model, because the model has nothing to say. The last columns of the table take the scores
+# apart. {glue:text}`control-why`
 #
 # Two lessons. First, a score for predicting activations measures how *simple* a unit is, not how much it tells about
 # the computation. Second, a control is not there to be beaten. It shows what a number is made of.
@@ -318,11 +338,29 @@ mean_score = {kind: np.nanmean(values, axis=0) for kind, values in by_interval.i
 interval_number = np.arange(interpretability.INTERVALS)
 rising = {kind: rank_correlation(interval_number, values) for kind, values in mean_score.items()}
 
+
+def share_of_lowest(found, unit):
+    """Of a unit's activations, the share in the lowest interval."""
+    activations = found.of(unit)[1]
+    return (activations <= activations.max() / interpretability.INTERVALS).mean()
+
+
+in_lowest = {kind: np.median([share_of_lowest(evidence[kind], unit) for unit in units[kind]]) for kind in kinds}
+
 # %% tags=["remove-cell"]
 for kind, values in mean_score.items():
     chapter.number(f"rising-{kind}", rising[kind], ".2f")
     chapter.number(f"lowest-{kind}", values[0], ".2f")
     chapter.number(f"highest-{kind}", values[-1], ".2f")
+    chapter.number(f"in-lowest-{kind}", in_lowest[kind], ".0%")
+ahead = mean_score["features"] - mean_score["neurons"]
+chapter.number("ahead", f"{ahead.max():.2f} at most, in interval {ahead.argmax() + 1}")
+chapter.number(
+    "top-alone",
+    "Somebody who reads the strongest examples alone finds both clear, and sees the smaller part of the difference."
+    if ahead[-1] < ahead.max() / 2
+    else "Somebody who reads the strongest examples alone sees nothing of the lower half.",
+)
 seen = np.isfinite(by_interval["features"])
 clear = np.where(seen, by_interval["features"], np.nan) > 0.9
 upper = np.array([row[5:][known[5:]].all() for row, known in zip(clear, seen, strict=True)])
@@ -369,8 +407,9 @@ plots.describe(
 # %% [markdown]
 # For features the curve goes from {glue:text}`lowest-features` to {glue:text}`highest-features`, and its rank
 # correlation with the number of the interval is {glue:text}`rising-features`. Neurons go from
-# {glue:text}`lowest-neurons` to {glue:text}`highest-neurons`. The lowest interval is where the difference between a
-# feature and a neuron is smallest, and most activations lie there.
+# {glue:text}`lowest-neurons` to {glue:text}`highest-neurons`. The mean of features is ahead of that of neurons by
+# {glue:text}`ahead`. Where are units most of the time? The lowest of the twelve intervals holds
+# {glue:text}`in-lowest-features` of a feature's activations and {glue:text}`in-lowest-neurons` of a neuron's (medians).
 #
 # The paper says that some features are consistent only in the upper part of their range, say 60 %. Call a feature
 # clear in an interval if the AUC is above 0.9. Then {glue:text}`clear-throughout` of ours are clear in all their
@@ -378,8 +417,8 @@ plots.describe(
 #
 # ```{admonition} A trap: reading the top alone
 # :class: warning
-# Both curves end high. Somebody who only reads the strongest examples finds neurons nearly as clear as features, and
-# both far clearer than they are.
+# In the top interval features reach {glue:text}`highest-features` and neurons {glue:text}`highest-neurons`, in the
+# lowest {glue:text}`lowest-features` and {glue:text}`lowest-neurons`. {glue:text}`top-alone`
 # ```
 #
 # ## And what does it write?
@@ -388,8 +427,8 @@ plots.describe(
 # The paper's second game asks about that. The explainer sees the ten tokens that the unit promotes most. Then it is
 # asked about a hundred others: fifty are the next in rank, fifty are random. Which are which? Guessing gives one half.
 #
-# Our explainer gets what the paper's had: the ten tokens, and the windows. From the windows it takes the tokens that
-# follow a strong activation, because these are what a unit should predict. Rules may use the kinds of tokens only.
+# Our explainer gets most of what the paper's had: the ten tokens, and the windows. From the windows it takes the tokens
+# that follow a strong activation, because these are what a unit should predict. Rules may use the kinds of tokens only.
 #
 # ```{admonition} Predict
 # :class: tip
@@ -474,8 +513,8 @@ plots.describe(figure, f"Box plots of accuracy in the logit game. Means: {told}.
 # %% [markdown]
 # {glue:text}`logit-verdict` {glue:text}`control-logits`
 #
-# This is the paper's answer to the puzzle above, too. To be *about* something, a unit must read something simple and
-# write something that follows from it. Predicting activations alone cannot see the second half.
+# The paper answers the puzzle above with this game, too. To be *about* something, a unit must read something simple
+# and write something that follows from it. Predicting activations alone cannot see the second half.
 #
 # How much hangs on our choices? If the explainer sees the ten tokens alone, without the windows, features get
 # {glue:text}`logit-without-features`, neurons {glue:text}`logit-without-neurons` and the control
@@ -509,7 +548,7 @@ question = language_explainer.explanation_request(to_explain[0], pieces)[1]["con
 print("\n".join(line[:150] for line in (*question[:4], "...", *question[-2:])))
 
 # %%
-PRICES = 0.15, 0.60  # per million tokens read and written: put in what yours asks
+PRICES = 0.15, 0.60  # dollars per million tokens read and written: put in what yours asks
 expected_cost = language_explainer.estimate(to_explain, pieces)
 print(expected_cost, expected_cost.dollars(*PRICES))
 
@@ -522,7 +561,7 @@ chapter.number("llm-cost", expected_cost.dollars(*PRICES), ".2f")
 
 # %% [markdown]
 # For {glue:text}`llm-units` features that is {glue:text}`llm-requests` requests, with about {glue:text}`llm-in` tokens
-# to read and {glue:text}`llm-out` to write. At the prices in the cell it would cost about {glue:text}`llm-cost`. Look
+# to read and {glue:text}`llm-out` to write. At the prices in the cell that is about {glue:text}`llm-cost` dollars. Look
 # at such a number *before* you press the button. The key goes into the environment variable `OPENAI_API_KEY`, and
 # nowhere else. A server of your own takes any word for one.
 #
@@ -556,8 +595,8 @@ chapter.number("llm-cost", expected_cost.dollars(*PRICES), ".2f")
 #
 # ## Score some yourself
 #
-# A score from a program is a stand-in for a judgement that people make. You can make it yourself. In the paper one of
-# the authors scored 412 intervals of 162 features and neurons, without knowing which was which. The paper's median
+# A score from a program is a stand-in for a judgement that people make. You can make it yourself. In the paper one
+# person scored 412 intervals of 162 features and neurons, without knowing which was which. The paper's median
 # interval of a feature got 12 points of 14, and that of a neuron 0 {cite}`bricken2023monosemanticity`.
 #
 # Each unit below shows random examples from *one* of eleven equal intervals of its activation. So you judge all of its
@@ -607,9 +646,13 @@ chapter.number("rubric-units", len(items))
 #
 # **What this page does not claim.** The row A25 of our {doc}`table of claims </book/claims>` is about people. It wants
 # at least 100 units scored blindly, and nobody has done that for ours. So the row says *not attempted*, and no
-# program's score is put in its place. If you want to do it: `rubric.document(items)` is a file for a browser that you
-# can send to somebody, with as many units as you like. `rubric.summary(saved)` turns what they save into the medians of
-# the row.
+# program's score is put in its place. If you want to do it, set `N_EACH` above to 50 or more, and send somebody the
+# file:
+#
+# ```python
+# Path("score.html").write_text(rubric.document(items), encoding="utf-8")  # for any browser, with instructions
+# rubric.summary(Path("what-they-saved.json").read_text())  # medians and numbers of units, by kind
+# ```
 #
 # ## What the paper found, what we found
 #
@@ -626,16 +669,19 @@ chapter.number("rubric-units", len(items))
 # **How our set-up differs.** Our explainer is a list of rules and not a language model. It can name tokens and kinds of
 # characters, but no topics, so it undervalues whatever is about meaning. It is the same for the three kinds of units,
 # so comparing them is fair as far as rules go. We explain and score on different contexts, though two contexts may come
-# from one document. The paper's explainer saw the lowest logits as well, and ours does not. Our model has 4,096 tokens,
-# and many of its words have none of their own. More differences stand in {doc}`/book/differences`.
+# from one document. The paper's explainer saw the lowest logits as well, and ours does not. Our model has
+# {glue:text}`vocabulary` tokens, and many words have none of their own. A/1 was trained on {glue:text}`trained-A1`
+# million activations and the control on {glue:text}`trained-random1`. More differences stand in
+# {doc}`/book/differences`.
 #
 # ```{admonition} Takeaways
 # :class: note
 # - To understand a unit is to predict it, on text that the explanation was not made from.
-# - The score depends on the windows that are chosen. Say how before you compare scores.
+# - The score depends on the windows that are chosen. Say how before you compare scores. (In an exercise, plain text
+#   takes their place.)
 # - Single tokens are easy to predict and tell little. Report their share with every score.
 # - Test what a unit writes as well as what it reads. A control can win the one and must lose the other.
-# - The strongest examples flatter everything, neurons most of all.
+# - The strongest examples flatter everything, neurons too.
 # ```
 #
 # ## Exercises
@@ -703,15 +749,25 @@ def lookup(windows, tokens):
     return (sums / np.maximum(np.bincount(windows.tokens.ravel(), minlength=len(pieces)), 1))[tokens]
 
 
+table_medians = {}
 for kind in kinds:
     by_table = [interpretability.score(lookup(e.explain, e.score.tokens), e.score.levels) for e in games[kind]]
-    print(f"{kind:<8} table {np.median(by_table):.2f}, rules {medians[kind]:.2f}")
+    table_medians[kind] = float(np.median(by_table))
+    print(f"{kind:<8} table {table_medians[kind]:.2f}, rules {medians[kind]:.2f}")
 check_lookup(lookup)
 
+# %% tags=["remove-cell"]
+chapter.number(
+    "lookup-verdict",
+    f"With the table, features are ahead of neurons by {table_medians['features'] - table_medians['neurons']:.2f}, "
+    f"with the rules by {medians['features'] - medians['neurons']:.2f}.",
+)
+
 # %% [markdown]
-# Where the table does as well as the rules, the score is a score of tokens. What the rules add is the context and the
-# kinds of tokens. They also leave out what they are not sure of, and the table cannot: it repeats every accident of its
-# windows.
+# Where the table does as well as the rules, the score is a score of tokens. Rules add the context and the kinds of
+# tokens, and leave out what they are not sure of. The table repeats every accident of its windows, but it has room for
+# hundreds of tokens, and eight rules have not. {glue:text}`lookup-verdict` So look at a second explainer before you
+# make much of a difference between two kinds of units.
 #
 # ````{solution-end}
 # ````
@@ -814,7 +870,7 @@ for kind in kinds:
 check_foreign(foreign)
 
 # %% [markdown]
-# The zero of the score is where it should be. Whatever a unit's own rules get, they get for this unit. Do this whenever
+# Near zero is where this should be: then whatever a unit's own rules get, they get for this unit. Do this whenever
 # somebody shows you a new score.
 #
 # ````{solution-end}
@@ -908,16 +964,25 @@ def plain_score(explanation, evidence, unit, n_contexts):
     return interpretability.score(explanation.simulate(tokens), levels)
 
 
+on_text = {}
 for kind, found in evidence.items():
     few = list(zip(rules[kind], units[kind].tolist(), strict=True))[:40]
-    on_text = [plain_score(explanation, found, unit, 100) for explanation, unit in few]
-    print(f"{kind:<8} windows of the game {np.median(scores[kind][:40]):.2f}, plain text {np.median(on_text):.2f}")
+    on_text[kind] = np.median([plain_score(explanation, found, unit, 100) for explanation, unit in few])
+    print(f"{kind:<8} windows of the game {np.median(scores[kind][:40]):.2f}, plain text {on_text[kind]:.2f}")
 check_plain(plain_score)
 
+# %% tags=["remove-cell"]
+chapter.number(
+    "plain-verdict",
+    "The order turns round: on plain text, neurons score higher than features."
+    if on_text["neurons"] > on_text["features"]
+    else "Features stay ahead of neurons on plain text.",
+)
+
 # %% [markdown]
-# Nearly everything is a zero now, and Spearman's correlation is about the few places where somebody is not silent. A
-# rule that says 1 on a few wrong tokens costs little among windows and a lot here. The paper tried a version of this,
-# which weighs each window by how common its kind is. Many features scored near zero {cite}`bricken2023monosemanticity`.
+# {glue:text}`plain-verdict` For features nearly everything is a zero now, and a rule that says 1 on a few wrong tokens
+# costs little among windows and a lot here. Neurons are silent less often. The paper tried a version of this, which
+# weighs each window by how common its kind is. Many features scored near zero {cite}`bricken2023monosemanticity`.
 # Neither number is *the* interpretability. Say which one you give.
 #
 # ````{solution-end}
@@ -1006,10 +1071,23 @@ print(f"median score:   neurons {medians['neurons']:.2f}, their partners {np.med
 print(f"different partners: {len(set(partners.tolist()))} of {len(partners)}")
 check_twins(twins)
 
+# %% tags=["remove-cell"]
+n_partners, density = len(set(partners.tolist())), np.median(evidence["features"].density[partners])
+chapter.number(
+    "matched",
+    f"The {len(partners)} neurons have {n_partners} different {'partner' if n_partners == 1 else 'partners'}. "
+    + (
+        f"In the median, these fire on {density:.1%} of the tokens and neurons on {np.median(neuron_density):.1%}. "
+        "There is no feature to compare with, so the question has no answer here: neurons and features hardly overlap."
+        if density < np.median(neuron_density) / 2
+        else f"Of the difference of {medians['features'] - medians['neurons']:.2f}, "
+        f"{np.median(partner_scores) - medians['neurons']:.2f} is left, and it rests on these few features."
+    ),
+)
+
 # %% [markdown]
-# Look at the densities first. If the partners fire much less than the neurons, then there is no feature to compare
-# with, and the question has no answer here: neurons and features hardly overlap. That is a finding, too. Sparsity is
-# part of what makes features easy to predict, and it is what the dictionary was trained for.
+# Look at the densities first. {glue:text}`matched` Sparsity is part of what makes features easy to predict, and it is
+# what the dictionary was trained for.
 #
 # ````{solution-end}
 # ````
@@ -1023,7 +1101,7 @@ check_twins.refuses(lambda a, b: twins(b, a), because="one index for each of the
 # ```{exercise-start} A kind of token of your own
 # :label: ex-interpretability-kinds
 # ```
-# *Difficulty 3/5 · importance 4/5 · 30 minutes. Open-ended.* Rules can name what somebody gave a name. What is
+# *Difficulty 3/5 · importance 4/5 · 30 minutes.* Open-ended. Rules can name what somebody gave a name. What is
 # missing? Read the windows of features with low scores, and write `my_kinds(pieces)`. It takes the bytes of every token
 # and returns a dictionary of names and of bool arrays with an entry for each token, as `token_classes` does. At least
 # one of your kinds has to be new, has to be named by the rules of one of `some_features`, and has to raise its score.
@@ -1112,7 +1190,7 @@ print(f"worse {(gain < 0).sum()}, the same {(gain == 0).sum()} of {len(gain)}")
 check_kinds(my_kinds)
 
 # %% [markdown]
-# More kinds help some units and hurt others: with more rules to choose from, more fit by accident. Whoever tries a
+# More kinds help some units and may hurt others: with more rules to choose from, more fit by accident. Whoever tries a
 # hundred kinds and keeps the best has used the held-out windows up. Test the final choice on features that you have not
 # looked at. A language model comes with a million kinds, and it needs the same care.
 #
