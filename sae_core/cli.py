@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         if not (message := str(stop)):
-            goes_on = options.function in (pretrain, harvest, train, release)
-            message = "stopped" + "; run the same command again to continue from the last checkpoint" * goes_on
+            goes_on = options.function in (pretrain, harvest, train, release, explain)
+            message = "stopped" + "; run the same command again to go on from there" * goes_on
         print(f"\nsae-core: {message}", file=sys.stderr)
         return 128 + getattr(stop, "number", signal.SIGINT)
     finally:
@@ -137,6 +137,8 @@ def explain(options: argparse.Namespace) -> None:
     if not (options.out or options.estimate):
         raise SaeCoreError("explain: give --out FILE, where the answers are kept, or --estimate")
     answers = None
+    if not options.estimate:
+        explainer.key()  # is it there? It is asked for again after a minute's work
     if options.out:
         server = explainer.endpoint(options.url, options.explainer, settings=options.settings)
         answers = explainer.Answers(server, options.out)
@@ -284,9 +286,16 @@ def _explain_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prices", type=float, nargs=2, metavar=("IN", "OUT"), help="per million tokens")
     command.add_argument("--url", default="", help="of the server, up to /v1 (default: SAE_CORE_EXPLAINER_URL)")
     command.add_argument("--explainer", default="", metavar="NAME", help="model there (SAE_CORE_EXPLAINER_MODEL)")
-    settings = {"type": json.loads, "default": {"temperature": 0}, "metavar": "JSON"}
+    settings = {"type": _json, "default": {"temperature": 0}, "metavar": "JSON"}
     command.add_argument("--settings", **settings, help='more fields of each request (default: {"temperature": 0})')
     command.add_argument("--out", type=Path, metavar="FILE", help="where the answers are kept, as JSON lines")
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not JSON, such as '{{\"temperature\": 0}}'") from None
 
 
 def _text_arguments(command: argparse.ArgumentParser) -> None:

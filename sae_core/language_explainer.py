@@ -114,22 +114,23 @@ class Endpoint:
         as long as its Retry-After says. Raises SaeCoreError where that does not help, where the request is refused and
         where the key is missing.
         """
-        key = _key()
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        secret = key()
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {secret}"}
         request = urllib.request.Request(f"{self.url}/chat/completions", self.request(messages), headers)
         for attempt in range(self.attempts):
             wait = 2.0**attempt
             try:
                 with _OPENER.open(request, timeout=self.timeout) as response:
-                    return _completion(response.read(), self.url, key)
+                    return _completion(response.read(), self.url, secret)
             except urllib.error.HTTPError as error:
-                problem = f"status {error.code} {_without(key, _body(error))}".rstrip()
+                problem = f"status {error.code} {_without(secret, _body(error))}".rstrip()
                 if error.code not in (408, 429) and error.code < 500:
                     way_out = f"check {KEY}" if error.code in (401, 403) else "check its URL and its model"
                     raise SaeCoreError(f"{self.url}: {problem}; {way_out}") from None
                 wait = max(wait, _retry_after(error.headers.get("Retry-After", "")))
             except (OSError, http.client.HTTPException) as error:  # not reached, timed out, cut off
-                problem = _without(key, str(error) or type(error).__name__)
+                reason = getattr(error, "reason", error)  # urllib wraps what happened
+                problem = f"no answer ({_without(secret, str(reason) or type(reason).__name__)})"
             if wait > LONGEST_WAIT:
                 break
             if attempt < self.attempts - 1:
@@ -361,7 +362,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
-def _key() -> str:
+def key() -> str:
+    """The key, from the environment. Raises SaeCoreError where there is none, or something that is none."""
     key = os.environ.get(KEY, "").strip()
     if not key:
         raise SaeCoreError(f"{KEY} is not set; set it to your key, or to any word for a server that wants none")

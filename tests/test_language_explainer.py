@@ -2,7 +2,9 @@
 
 import email.utils
 import json
+import os
 import re
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -209,7 +211,7 @@ def test_a_page_that_is_no_endpoint_is_one_line(stub, answers):
 def test_a_server_that_is_not_there_is_one_line(stub, tmp_path, waits):
     stub.server.server_close()
     answers = Answers(endpoint(stub.url, "stub-model", attempts=2), tmp_path / "answers.jsonl")
-    with pytest.raises(SaeCoreError, match="refused.*; run again later"):
+    with pytest.raises(SaeCoreError, match=r"no answer \([^<>]*refused\); run again later"):
         list(explain(answers, units(), PIECES))
     assert waits == [1.0]
 
@@ -459,12 +461,37 @@ def test_the_command_estimates_and_then_explains(dictionary, stub, tmp_path, cap
     [
         ([], "give --out FILE"),
         (["--out", "a.jsonl"], "set SAE_CORE_EXPLAINER_URL"),
+        (["--estimate", "--settings", "{temperature"], "{temperature is not JSON"),
         (["--estimate", "--features", "0"], "--features 1 or more"),
         (["--estimate", "--tokens", "31"], "--tokens enough"),
     ],
 )
-def test_the_command_says_what_is_missing_in_one_line(dictionary, capsys, arguments, words):
+def test_the_command_says_what_is_missing_in_one_line(dictionary, monkeypatch, capsys, arguments, words):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     capsys.readouterr()
-    assert main(["explain", str(dictionary), *arguments]) == 2
+    with suppress(SystemExit):  # argparse's way, after a summary of the options
+        assert main(["explain", str(dictionary), *arguments]) == 2
     message = capsys.readouterr().err
-    assert words in message and len(message.splitlines()) == 1
+    assert words in message and (message.startswith("usage: ") or len(message.splitlines()) == 1)
+
+
+def test_the_command_that_was_stopped_says_how_to_go_on(dictionary, stub, tmp_path, capsys):
+    def stop(_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)  # until the signal has come to the main thread
+
+    stub.then(oracle, oracle, stop)
+    asking = ["--url", stub.url, "--explainer", "stub-model", "--out", str(tmp_path / "answers.jsonl")]
+    asking += ["--tokens", "3000"]
+    assert main(["explain", str(dictionary), *asking]) == 143
+    assert "run the same command again" in capsys.readouterr().err
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_command_misses_the_key_before_it_works(dictionary, stub, monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.setattr("sae_core.autoencoder.load_dictionary", None)  # nothing is loaded
+    asking = ["--url", stub.url, "--explainer", "stub-model", "--out", str(tmp_path / "answers.jsonl")]
+    capsys.readouterr()
+    assert main(["explain", str(dictionary), *asking]) == 2
+    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err

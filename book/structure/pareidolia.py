@@ -229,8 +229,8 @@ for title in titles:
         f"So {listed(passed[title])} {'does' if len(passed[title]) == 1 else 'do'} as well. The other seed has {seed} "
         f"of {of_mine}."
         if passed[title]
-        else f"Of {of_mine}, {closest} has {max(part_of[title][closest], 0):.0%}, the most of the controls, and the other "
-        f"seed {seed}.",
+        else f"Of {of_mine}, {closest} has {max(part_of[title][closest], 0):.0%}, the most of the controls, and the "
+        f"other seed {seed}.",
     )
 random_passes = [title[:3] for title in titles if "random/1" in passed[title]]
 random_fails = [title[:3] for title in titles if "random/1" not in passed[title]]
@@ -248,8 +248,8 @@ chapter.number(
     f"weights are, and each kind of text has tokens of its own. Of its {len(large)} winners in (d), {in_context} are "
     "of the kind context. So even a feature that needs the context need not be learned."
     if "(d)" in random_passes
-    else f"In (d) it has {part_of[titles[3]]['random/1']:.0%} of what A/1 has: so far, tokens alone give a kind of text "
-    "away.",
+    else f"In (d) it has {part_of[titles[3]]['random/1']:.0%} of what A/1 has: that far, tokens alone give a kind of "
+    "text away.",
 )
 chapter.number("random-fails", listed(random_fails))
 chapter.number("random-as-good", listed(random_passes))
