@@ -238,7 +238,7 @@ plots.table(["claim", "the paper", "here", "outcome"], verdicts.rows({}))
 # | | the paper | here |
 # |---|---|---|
 # | contexts tested in full | four, chosen by the authors | any, chosen by you |
-# | feature and test on the same text | yes | no |
+# | feature chosen on text that it is not tested on | not stated | yes |
 # | correlation with the proxy | 0.38 to 0.80 | {glue:text}`correlation` for {glue:text}`title` |
 #
 # **How our set-up differs.** The paper's proxies come from a model of the context's characters. Here you mark the
@@ -275,9 +275,10 @@ def study(title: str, pattern: re.Pattern) -> controls.Summary | None:
     of_it = proxies.occurrence_share(contexts.ids, marks, len(pieces)) > 0.5
     feature = Feature(model, sae, second_half, index)
     found = controls.tested(feature, scored(marks), marks, of_it, pattern, n_contexts=40, n_samples=16, n_tokens=30)
+    logit_auc = "–" if np.isnan(found.logit_auc) else f"{found.logit_auc:.2f}"  # no token of the vocabulary is its own
     print(
         f"{title}: {feature.name}, correlation {found.correlation:.2f}, {found.mass_in_context:.0%} of its activation "
-        f"there (lift {found.lift:.0f}), recall {found.recall:.0%}, logit AUC {found.logit_auc:.2f}, "
+        f"there (lift {found.lift:.0f}), recall {found.recall:.0%}, logit AUC {logit_auc}, "
         f"removing it {found.effect:+.2f} nats, pinned {found.pinned_share:.0%}"
     )
     return found
@@ -398,8 +399,8 @@ study("formulas", re.compile(r"\$[^$\n]{3,200}\$"))
 check_latex(latex)
 
 # %% [markdown]
-# A command is known by its first token. A formula is known by what came before, and ends without notice. A one-layer
-# model finds the first easier.
+# A command is known by its first token. A formula is known by what came before, and ends without notice. So you may
+# expect the first to be easier for a model of one layer. Do the two lines agree in all that they measure?
 #
 # ````{solution-end}
 # ````
@@ -469,8 +470,8 @@ if found and "legal" in contexts.slice_names:
 check_legal(legal)
 
 # %% [markdown]
-# If the feature is as silent on the rest of a legal document as elsewhere, it is about the words. A one-layer model has
-# little means to keep a topic in mind.
+# If the feature is as silent on the rest of a legal document as elsewhere, it is about the words. If it is active there
+# many times as often, it is about more than your list: further words of this kind, or the kind of text.
 #
 # ````{solution-end}
 # ````

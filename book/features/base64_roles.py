@@ -192,11 +192,12 @@ chapter.number("union-n", covers["runs of base64"].complements)
 is_digit = np.array([piece.isdigit() for piece in pieces])
 digits = Feature(model, sae, evidence, int(evidence.correlations(exact & is_digit[ids]).argmax()))
 letters = Feature(model, sae, evidence, int(evidence.correlations(exact & ~is_digit[ids]).argmax()))
-digit_share = float(digits.values[digits.at_places(is_digit[ids])].sum() / digits.values.sum())
+hits = digits.at_places(is_digit[ids])
+digit_rate, digit_share = float(hits.mean()), float(digits.values[hits].sum() / digits.values.sum())
 readings = {found.index: case_study.logit_reading(found, is_digit) for found in (digits, letters)}
 digit_logits = {i: float(reading.weights[reading.kept & is_digit].mean()) for i, reading in readings.items()}
 chapter.claim(
-    "A32", where="features/base64_roles#fig-base64-roles", text=text, digit_share=digit_share,
+    "A32", where="features/base64_roles#fig-base64-roles", text=text, digit_share=digit_share, digit_rate=digit_rate,
     digit_feature_digit_logit=digit_logits[digits.index], letter_feature_digit_logit=digit_logits[letters.index],
 )  # fmt: skip
 
@@ -223,6 +224,7 @@ plots.describe(figure, f"Grouped bars. {'; '.join(said)}.", barmode="group")
 chapter.number("digits", digits.name)
 chapter.number("letters", letters.name)
 chapter.number("digit-share", digit_share, ".0%")
+chapter.number("digit-rate", digit_rate, ".0%")
 chapter.number("digit-logit", digit_logits[digits.index], "+.2f")
 chapter.number("letter-logit", digit_logits[letters.index], "+.2f")
 if digits.index == letters.index:
@@ -234,11 +236,11 @@ else:
 chapter.number("digit-told", told)
 
 # %% [markdown]
-# The digit feature is {glue:text}`digits`, and {glue:text}`digit-share` of its activation falls on tokens of digits.
-# The feature for the rest is {glue:text}`letters`. On tokens of digits the first has a mean logit weight of
-# {glue:text}`digit-logit`, the second {glue:text}`letter-logit`. {glue:text}`digit-told`. Why should that be? A
-# tokeniser joins frequent pairs. If two digits come in a row, they are often one token already, so one token of digits
-# is seldom followed by another.
+# The digit feature is {glue:text}`digits`. {glue:text}`digit-rate` of the tokens on which it is active are digits, and
+# {glue:text}`digit-share` of its activation falls on these. The feature for the rest is {glue:text}`letters`. On tokens
+# of digits the first has a mean logit weight of {glue:text}`digit-logit`, the second {glue:text}`letter-logit`.
+# {glue:text}`digit-told`. Why should that be? A tokeniser joins frequent pairs. If two digits come in a row, they are
+# often one token already, so one token of digits is seldom followed by another.
 #
 # ### Does it decode?
 #
@@ -476,7 +478,10 @@ plots.table(["claim", "the paper found", "we found", "outcome"], verdicts.rows(p
 plots.table(
     ["split roles", "the paper found", "we found"],
     [
-        ("digits", "a feature on single digits", f"{digits.name}, {digit_share:.0%} of its activation on digits"),
+        (
+            "digits", "a feature on single digits",
+            f"{digits.name}, digits are {digit_rate:.0%} of its tokens and {digit_share:.0%} of its activation",
+        ),
         (
             "their logit weights on digits", "lower than those of the feature for letters",
             f"{digit_logits[digits.index]:+.2f} against {digit_logits[letters.index]:+.2f}",
