@@ -114,6 +114,19 @@ def test_chapters_are_stale_when_what_they_use_changes(tree: Path, monkeypatch, 
     assert compute() != before
 
 
+def test_only_chapters_that_read_the_claims_are_stale_with_them(tree: Path, monkeypatch) -> None:
+    monkeypatch.setattr(reader, "state", lambda: "a state")
+    reads_them = CHAPTER + 'open("claims.yml")\n'
+
+    def states() -> list[str]:
+        return [reader.reads(text).metadata.kernelspec["state"] for text in (CHAPTER, reads_them)]
+
+    (tree / "claims.yml").write_text("[]\n")
+    other, before = states()
+    (tree / "claims.yml").write_text("- id: A1\n")
+    assert states()[0] == other and states()[1] != before
+
+
 def test_figure_without_words_is_refused() -> None:
     with pytest.raises(ValueError, match="text alternative"):
         figures.BookRenderer().to_mimebundle(go.Figure().to_dict())

@@ -2,7 +2,8 @@
 
 MyST-NB caches outputs by a chapter's own cells and kernelspec. What a chapter prints also depends on the package, its
 weights, the text and the mode, so `reads` adds a digest of all of these to the kernelspec, and `setup` hands the same
-digest to Sphinx, which otherwise would not read an unchanged chapter again.
+digest to Sphinx, which otherwise would not read an unchanged chapter again. A chapter that names claims.yml reads that
+table, so its outputs are stale when the table is filled anew.
 
 A code cell may begin with `#|` lines, which turn the figure that it displays into a numbered, captioned one:
 
@@ -39,6 +40,7 @@ AFTER = """\
 from sae_core import chapter
 chapter.provenance()"""
 PROVENANCE = "\n\n{glue:text}`provenance`"  # a second paragraph of a caption is the figure's legend
+CLAIMS = "claims.yml"
 BOOK_ONLY = "book-only"  # the tag of these cells, which an exported notebook does not have
 
 
@@ -99,10 +101,15 @@ def reads(text: str, **_: object) -> nbformat.NotebookNode:
         "name": "python3",
         "display_name": "Python 3",
         "language": "python",
-        "state": state(),
+        "state": state() + (digest(ROOT, [ROOT / CLAIMS]) if CLAIMS in text else ""),
     }
     notebook.cells = [_book_only(BEFORE), *notebook.cells, _book_only(AFTER)]
     return notebook
+
+
+def _note_claims(app, _: str, source: list[str]) -> None:
+    if CLAIMS in source[0]:
+        app.env.note_dependency(str(ROOT / CLAIMS))
 
 
 def setup(app) -> dict:
@@ -111,4 +118,5 @@ def setup(app) -> dict:
             os.environ[name] = os.path.abspath(os.environ[name])
     app.add_config_value("book_state", "", "env")
     app.connect("config-inited", lambda app, config: setattr(config, "book_state", state()))
+    app.connect("source-read", _note_claims)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
