@@ -259,10 +259,10 @@ for name, value, written in [
 #   - up to twelve
 # * - interpretability, judged by people
 #   - one blind annotator
-#   - not done
-# * - interpretability, judged by a model
-#   - Claude 2
-#   - not done
+#   - not done; {doc}`structure/interpretability` has the page to do it with
+# * - interpretability, scored automatically
+#   - explained and predicted by a language model, Claude 2
+#   - by rules that a program learns; the code for a language model is there and was not run
 # ```
 #
 # Two borders in this table do not transfer. On a million tokens "less than one in a million" can hardly be told from

@@ -820,19 +820,19 @@ def foreign(explanations, examples):
 @check("ex-interpretability-foreign")
 def check_foreign(foreign):
     class Likes:
-        """An explanation that expects 9 on one token."""
+        """An explanation that expects 9 on one token, and less on others."""
 
         def __init__(self, token):
             self.token = token
 
         def simulate(self, tokens):
-            return 9 * (tokens == self.token)
+            return np.where(tokens == self.token, 9, tokens % 3)
 
     draw = np.random.default_rng(0)
 
     def made_up(liked):
         tokens = draw.integers(0, 6, (30, 9))
-        return windows_of(tokens, 9 * (tokens == liked))
+        return windows_of(tokens, Likes(liked).simulate(tokens))
 
     units_here = [interpretability.Examples(n, 1.0, made_up(n), made_up(n)) for n in range(4)]
     likes = [Likes(token) for token in (1, 2, 3, 0)]
@@ -890,6 +890,13 @@ def backwards(explanations, examples):
     return foreign([*explanations[2:], *explanations[:2]], examples)
 
 
+def pearson(explanations, examples):
+    windows = [examples[(index + 1) % len(examples)].score for index in range(len(examples))]
+    pairs = [(one.simulate(w.tokens).ravel(), w.levels.ravel()) for one, w in zip(explanations, windows, strict=True)]
+    return [np.corrcoef(*pair)[0, 1] for pair in pairs]
+
+
+check_foreign.refuses(pearson, because="Spearman")
 check_foreign.refuses(own_windows, because="each unit's own")
 check_foreign.refuses(seen_windows, because="on the windows to score")
 check_foreign.refuses(backwards, because="the windows of the next")
@@ -933,7 +940,7 @@ def check_plain(plain_score):
             shapes.append(np.shape(tokens))
             return (np.asarray(tokens).astype(int) + np.arange(np.shape(tokens)[-1])) % 10
 
-    found, unit, n = evidence["features"], int(units["features"][0]), 12
+    found, unit, n = evidence["features"], int(evidence["features"].counts.argmax()), 12
     ids = np.asarray(found.contexts.ids)[-n:].astype(int)
     answer = float(plain_score(ByPlace(), found, unit, n))
     assert shapes and all(shape[-1] == 9 for shape in shapes), "show the explanation windows of nine tokens"
@@ -1003,6 +1010,15 @@ def first_contexts(explanation, evidence, unit, n_contexts):
     return interpretability.score(explanation.simulate(tokens), levels)
 
 
+def own_largest(explanation, evidence, unit, n_contexts):
+    activations = evidence.dense(unit)[-n_contexts:, 1:253].reshape(-1, 9)
+    tokens = evidence.contexts.ids[-n_contexts:, 1:253].reshape(-1, 9).astype(int)
+    return interpretability.score(
+        explanation.simulate(tokens), interpretability.quantise(activations, activations.max())
+    )
+
+
+check_plain.refuses(own_largest, because="of the largest on the whole text")
 check_plain.refuses(whole_contexts, because="windows of nine tokens")
 check_plain.refuses(first_contexts, because="of the last contexts")
 
@@ -1036,10 +1052,10 @@ def twins(density, others):
 @check("ex-interpretability-density")
 def check_twins(twins):
     own = np.array([0.5, 0.001, 0.05, 0.004])
-    found = np.asarray(twins(own.copy(), np.array([0.4, 0.0011, 0.003])))
-    assert found.shape == (3,), "return one index for each of the others"
+    found = np.asarray(twins(own.copy(), np.array([0.4, 0.0011, 0.003, 0.3, 0.45])))
+    assert found.shape == (5,), "return one index for each of the others"
     assert np.issubdtype(found.dtype, np.integer), "return indices into density, not densities"
-    assert found.tolist() == [0, 1, 3], "the closest density wins, and several may have the same twin"
+    assert found.tolist() == [0, 1, 3, 0, 0], "the closest density wins, and several may have the same twin"
     ratio = np.asarray(twins(np.array([0.01, 0.4]), np.array([0.1]))).tolist()
     assert ratio == [1], "0.1 is 4 times smaller than 0.4 and 10 times larger than 0.01: compare logarithms"
 
@@ -1092,7 +1108,18 @@ chapter.number(
 # ````{solution-end}
 # ````
 
+
 # %% tags=["remove-cell", "wrong-answers"]
+def each_once(density, others):
+    distance = np.abs(np.log(density) - np.log(others)[:, None])
+    found = []
+    for row in distance:
+        row[found[: len(density) - 1]] = np.inf
+        found.append(int(row.argmin()))
+    return np.array(found)
+
+
+check_twins.refuses(each_once, because="several may have the same twin")
 check_twins.refuses(lambda a, b: np.abs(a - b[:, None]).argmin(axis=1), because="compare logarithms")
 check_twins.refuses(lambda a, b: a[twins(a, b)], because="not densities")
 check_twins.refuses(lambda a, b: twins(b, a), because="one index for each of the others")
