@@ -1155,7 +1155,7 @@ check_lambda.refuses(with_the_bias, because="is optimal for")
 check_lambda.refuses(by_count, because="is optimal for")
 
 # %% [markdown]
-# The last exercise has a patient of its own. What is broken in this run, a random number decides, and nobody tells you.
+# The next exercise has a patient of its own. What is broken in this run, a random number decides, and nobody tells you.
 
 # %%
 PATIENT = 9  # any number
@@ -1236,3 +1236,82 @@ check_mystery(diagnosis)
 # %% tags=["remove-cell", "wrong-answers"]
 check_mystery.refuses("a ghost in the machine", because="name one of the suspects")
 check_mystery.refuses(next(name for name in SUSPECTS if name != diagnosis), because="parts from the mystery run")
+
+# %% [markdown]
+# ```{exercise-start} A fault of your own
+# :label: ex-diagnose-own
+# ```
+# *Difficulty 4/5 · importance 4/5 · 40 minutes.* Open-ended. Break the recipe in a way that is not among the suspects,
+# and find it again. Put into `my_fault` what `train` takes for it, in the form of `SUSPECTS`, and write `finds(run)`: a
+# test of a finished run that says whether it has your fault, and is silent on every healthy run of this page. Before
+# you run it, predict which of the six numbers will move, and what the fault costs on test vectors.
+#
+# ````{admonition} Hint 1
+# :class: dropdown
+# `TrainConfig` lists the settings, and `sae_core.training` has a function for each rule. Which rule has no suspect yet?
+# ````
+# ````{admonition} Hint 2
+# :class: dropdown
+# With `{"settings": {"resample_at": ()}}` nothing is ever resampled. What does the share of the dead do in a healthy
+# run, from the step before a resampling to the step after it?
+# ````
+# ```{exercise-end}
+# ```
+
+# %% tags=["stub"]
+my_fault = None
+
+
+def finds(run):
+    raise NotImplementedError
+
+
+# %% tags=["check", "hide-input"]
+@check("ex-diagnose-own")
+def check_own(my_fault, finds):
+    innocent = [*healthy, *cases["nothing is broken"]]
+    alarms = sum(bool(finds(run)) for run in innocent)
+    assert not alarms, f"your test raises an alarm at {alarms} of {len(innocent)} healthy runs"
+    sick = train(SEEDS[0], **my_fault)
+    twins = [name for name in SUSPECTS if first_difference(sick, cases[name][0]) is None]
+    assert not twins, f"to the last digit, that is a run of one of the suspects: {twins[0]}"
+    assert finds(sick), "your test does not find your fault"
+
+
+check_own(my_fault, finds)
+
+# %% [markdown]
+# ````{solution-start} ex-diagnose-own
+# :class: dropdown
+# ````
+#
+# One of many answers: features are never resampled.
+
+# %%
+my_fault = {"settings": {"resample_at": ()}}
+
+
+def finds(run):
+    dead = run.curves["dead"]
+    return all(dead[s] > dead[s - 1] / 2 for s in RESAMPLE_AT)  # a resampling leaves next to none
+
+
+sick = train(SEEDS[0], **my_fault)
+moved = [sign for sign, value in signs(sick.curves).items()
+         if not min(each[sign] for each in of_healthy) <= value <= max(each[sign] for each in of_healthy)]  # fmt: skip
+print(f"outside of the healthy range: {', '.join(moved) or 'none'}")
+print(f"loss on test vectors, against healthy runs: {held_out_loss(sick) / normal_loss - 1:+.1%}")
+check_own(my_fault, finds)
+
+# %% [markdown]
+# A test that was written for one fault finds this one, and says nothing about the next. Where would you put it, so that
+# it runs without you?
+#
+# ````{solution-end}
+# ````
+
+# %% tags=["remove-cell", "wrong-answers"]
+check_own.refuses(my_fault, lambda run: True, because="raises an alarm")
+check_own.refuses({}, lambda run: False, because="one of the suspects: nothing is broken")
+check_own.refuses(SUSPECTS["λ × 10"], lambda run: False, because="one of the suspects: λ × 10")
+check_own.refuses(my_fault, lambda run: False, because="does not find your fault")
