@@ -28,6 +28,8 @@ import pytest
 import yaml
 from pypdf import PdfReader
 
+pytestmark = pytest.mark.timeout(3000)  # the first test waits for the book to be built, chapter after chapter
+
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
 PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text())
