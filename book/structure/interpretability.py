@@ -143,7 +143,7 @@ print("\n".join(explanation.text(pieces)))
 
 # %%
 expected = explanation.simulate(examples.score.tokens)
-interpretability.score(expected, examples.score.levels)
+print(f"{interpretability.score(expected, examples.score.levels):.2f}")
 
 # %% [markdown]
 # ```{admonition} Predict
@@ -203,8 +203,12 @@ how_high = [
 ]
 chapter.number(
     "control-why",
-    f"Beside A/1, the control has {how_many} units about a single token. These score {how_high[0]}, its other units "
-    f"{how_high[1]}.",
+    f"Beside A/1, the control has {how_many} units about a single token. "
+    + (
+        f"These and its other units score {how_high[0]}."
+        if how_high[0] == how_high[1]
+        else f"These score {how_high[0]}, its other units {how_high[1]}."
+    ),
 )
 chapter.number(
     "paper-agrees", "as in the paper" if control_wins else "unlike in the paper, where the control came out on top"
