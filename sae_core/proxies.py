@@ -75,9 +75,9 @@ def script_proxy(ids: np.ndarray, token_bytes: list[bytes], script: CodePoints) 
     """log P(script | s) - log P(script), maximised over the strings s that end at each token: [n_contexts, n_ctx].
 
     P(script | s) is 1 if every character of s is in the script and 1e-10 if any is not; spaces, digits and punctuation
-    are not. Where s ends within a character, behind none or behind characters of the script, it is the share of its
-    last token's occurrences that belong to a character of the script. P(script) is the share of the tokens that touch
-    the script. Column 0 scores lowest.
+    are not. Where s ends within a character, it is the share of its last token's occurrences that belong to a character
+    of the script, if s is this token alone or begins with characters of the script. P(script) is the share of the
+    tokens that touch the script. Column 0 scores lowest.
 
     A string begins where a character begins. The paper does not say so; without it the last byte of a Chinese character
     would score as possibly Arabic, because the byte alone occurs in both.
