@@ -32,6 +32,7 @@ class Graph:
     children: np.ndarray  # feature of the larger one
     on_child: np.ndarray  # cosine over the tokens on which the child fires: large where the child lies in the parent
     on_parent: np.ndarray  # cosine over the tokens on which the parent fires: large where the parent lies in the child
+    shared: np.ndarray  # tokens on which both fire
 
     @property
     def masked(self) -> np.ndarray:
@@ -78,7 +79,7 @@ def masked_cosine_graph(
     parent_norm = np.sqrt(parent_squares.sum(1))
     child_norm = np.sqrt(child_squares.sum(0))
     asked = np.arange(small.n_features) if parents is None else np.unique(np.asarray(parents, int))
-    found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32), np.zeros(0, np.float32))]
+    found = [tuple(np.zeros(0, kind) for kind in (int, int, np.float32, np.float32, int))]
     for start in range(0, len(asked), rows):
         block = asked[start : start + rows]
         products = (parent[block] @ child).toarray()
@@ -87,10 +88,10 @@ def masked_cosine_graph(
         child_left = np.sqrt((parent_fires[block] @ child_squares).toarray())
         on_child = _ratio(products, parent_left * child_norm)
         on_parent = _ratio(products, child_left * parent_norm[block, None])
-        edges = np.maximum(on_child, on_parent) > threshold
-        edges &= (parent_fires[block] @ child_fires).toarray() >= least
+        shared = (parent_fires[block] @ child_fires).toarray()
+        edges = (np.maximum(on_child, on_parent) > threshold) & (shared >= least)
         row, column = edges.nonzero()
-        found.append((block[row], column, on_child[edges], on_parent[edges]))
+        found.append((block[row], column, on_child[edges], on_parent[edges], shared[edges].astype(int)))
     return Graph(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 

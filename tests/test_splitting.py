@@ -96,7 +96,8 @@ def test_one_can_ask_about_some_parents_alone(split):
 def test_pairs_that_share_too_few_tokens_have_no_edge(split):
     small, large, part = split
     shared = int((part[:, 1:] == 2).sum())  # of the parent and its smallest child
-    assert 2 in masked_cosine_graph(small, large, least=shared).children
+    graph = masked_cosine_graph(small, large, least=shared)
+    assert graph.shared[graph.children == 2].tolist() == [shared]
     assert 2 not in masked_cosine_graph(small, large, least=shared + 1).children
 
 
