@@ -178,6 +178,23 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((ranks - positives * (positives + 1) / 2) / (positives * (len(labels) - positives)))
 
 
+def linear_auc(x: np.ndarray, labels: np.ndarray, least: int = 10) -> float:
+    """How well a linear classifier tells labelled rows of numbers from the others: its `auc` on rows it has not seen.
+
+    x: [n, k]. labels: bool [n]. The classifier is Fisher's: the direction from the mean of the others to that of the
+    labelled, measured by the spread within the two groups. It is fitted on rows 0, 2, 4, … and scored on the rest.
+    Raises SaeCoreError unless both halves have `least` rows of both kinds.
+    """
+    halves = [(x[start::2], labels[start::2]) for start in (0, 1)]
+    fewest = min(int(kind.sum()) for _, half in halves for kind in (half, ~half))
+    if fewest < least:
+        raise SaeCoreError(f"linear_auc: {fewest} rows of a kind in one half; {least} are needed")
+    (fit, fit_labels), (unseen, unseen_labels) = halves
+    spread = sum(np.cov(fit[kind].T).reshape(x.shape[1], -1) * kind.mean() for kind in (fit_labels, ~fit_labels))
+    direction = np.linalg.solve(spread, fit[fit_labels].mean(0) - fit[~fit_labels].mean(0))
+    return auc(unseen @ direction, unseen_labels)
+
+
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Spearman's correlation of two series [n]; 0 where one of them is constant."""
     x, y = _mean_ranks(np.asarray(x)), _mean_ranks(np.asarray(y))

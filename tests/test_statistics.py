@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sae_core.errors import SaeCoreError
-from sae_core.metrics import auc, clustered_mean, fisher_exact, rank_correlation
+from sae_core.metrics import auc, clustered_mean, fisher_exact, linear_auc, rank_correlation
 
 
 def test_auc_counts_pairs_and_halves_ties():
@@ -26,6 +26,30 @@ def test_auc_is_the_share_of_pairs_in_the_right_order():
 def test_auc_needs_both_kinds(labels):
     with pytest.raises(SaeCoreError, match="both kinds"):
         auc(np.arange(2.0), np.array(labels))
+
+
+def test_linear_auc_finds_a_direction_that_neither_number_shows():
+    rng = np.random.default_rng(0)
+    labels = rng.random(4000) < 0.2
+    along = rng.normal(0, 100, 4000)  # the two clouds lie side by side, along a diagonal
+    x = np.stack([along + 4 * labels, along + rng.normal(0, 1, 4000)], 1)
+    assert linear_auc(x, labels) == pytest.approx(0.9977, abs=0.002)  # of two normals, 4 deviations of √2 apart
+    assert auc(x[:, 0], labels) < 0.6
+    assert linear_auc(-1000 * x, labels) == pytest.approx(linear_auc(x, labels))
+    gap = x[:, 0] - x[:, 1]
+    assert linear_auc(gap[:, None], labels) == pytest.approx(auc(gap[1::2], labels[1::2]))
+
+
+def test_linear_auc_is_scored_on_rows_it_has_not_seen():
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(60, 20)), np.arange(60) % 4 < 2  # with 20 numbers for 30 rows, anything can be fitted
+    assert abs(linear_auc(x, labels) - 0.5) < 0.25
+
+
+def test_linear_auc_needs_enough_of_both_kinds():
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    with pytest.raises(SaeCoreError, match="9 rows of a kind"):
+        linear_auc(x, np.arange(100) < 18)
 
 
 def test_rank_correlation_sees_order_only():
