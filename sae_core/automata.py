@@ -39,17 +39,32 @@ class Promoted(NamedTuple):
     """The tokens that each feature promotes, and how likely the model finds them where the feature fires."""
 
     tokens: np.ndarray  # [n_features, n], those with the largest logit weights, largest first
-    weights: np.ndarray  # [n_features, n], the model's mean probabilities, brought to sum 1
-    mass: np.ndarray  # [n_features], their sum before that
+    chances: np.ndarray  # [n_features, n], the model's mean probability of each where the feature fires
+
+    @property
+    def mass(self) -> np.ndarray:
+        """The probability of all of them together, [n_features]."""
+        return self.chances.sum(1)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How much each token counts, [n_features, n]: its share of `mass`. All 0 for a feature that never fires."""
+        return self.chances / np.maximum(self.mass, 1e-12)[:, None]
+
+    def first(self, n: int) -> Promoted:
+        """Only the first n tokens of each feature."""
+        return Promoted(self.tokens[:, :n], self.chances[:, :n])
 
 
 @torch.no_grad()
-def promoted(model: LanguageModel, sae: SparseAutoencoder, evidence: Evidence, n: int = 20, rows: int = 16) -> Promoted:
+def promoted(
+    model: LanguageModel, sae: SparseAutoencoder, evidence: Evidence, n: int = 100, rows: int = 16
+) -> Promoted:
     """What each feature of a dictionary promotes: `n` tokens by logit weight, weighted by the model's own distribution.
 
     The logit weights say what a feature asks for; what is written depends on everything else that is active there. So
     each token counts by its mean probability over the tokens of the evidence on which the feature fires. Tokens that
-    are rare in the evidence's text are left out; a feature that never fires has the weights 0.
+    are rare in the evidence's text are left out.
     """
     ids = evidence.contexts.ids
     weights = logit_weights(model, sae.W_dec)
@@ -68,9 +83,8 @@ def promoted(model: LanguageModel, sae: SparseAutoencoder, evidence: Evidence, n
         )
         written = torch.softmax(model.logits(to_tensor(part.contexts.ids)), -1).flatten(0, 1)
         probability += fires @ written
-    mean = (probability.gather(1, tokens) / torch.from_numpy(np.maximum(evidence.counts, 1))[:, None]).numpy()
-    mass = mean.sum(1)
-    return Promoted(tokens.numpy(), mean / np.maximum(mass, 1e-12)[:, None], mass)
+    chances = probability.gather(1, tokens).numpy() / np.maximum(evidence.counts, 1)[:, None]
+    return Promoted(tokens.numpy(), chances)
 
 
 def edges(evidence: Evidence, found: Promoted) -> np.ndarray:
@@ -86,12 +100,12 @@ def edges(evidence: Evidence, found: Promoted) -> np.ndarray:
     # Which features fire on each token: the evidence once more, but sorted by place.
     order = np.argsort(evidence.places, kind="stable")
     firing, starts = owner[order], np.append(0, np.bincount(evidence.places, minlength=tokens.size).cumsum())
-    graph = np.zeros((evidence.n_features, evidence.n_features), np.float32)
+    graph, weights = np.zeros((evidence.n_features, evidence.n_features), np.float32), found.weights
     for i in range(evidence.n_features):
         places = evidence.of(i)[0]
         after = places[places % n_ctx < n_ctx - 1] + 1
         weight = np.zeros(vocab_size)
-        weight[found.tokens[i]] = found.weights[i]
+        weight[found.tokens[i]] = weights[i]
         after = after[weight[tokens[after]] > 0]
         share = weight / np.maximum(np.bincount(tokens[after], minlength=vocab_size), 1)
         lengths = starts[after + 1] - starts[after]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +83,13 @@ class Evidence:
         """The largest activation of each feature, [n_features]; 0 where it never fired."""
         return np.array([self.of(feature)[1].max(initial=0.0) for feature in range(self.n_features)], np.float32)
 
+    @cached_property
+    def _sums(self) -> np.ndarray:
+        """Sum and sum of squares of each feature's activations, [2, n_features]."""
+        values, first = self.values.astype(np.float64), np.minimum(self.starts[:-1], len(self.values))
+        sums = [np.add.reduceat(np.append(v, 0.0), first) for v in (values, values**2)]
+        return np.array(sums) * (self.counts > 0)
+
     def correlations(self, target: np.ndarray) -> np.ndarray:
         """Pearson correlation of every feature with a quantity per token [n_contexts, n_ctx], as [n_features].
 
@@ -89,12 +97,12 @@ class Evidence:
         """
         counted = target[:, 1:].astype(np.float64)
         n, total, squares = counted.size, counted.sum(), np.square(counted).sum()
-        entry_values = self.values.astype(np.float64)
-        products = entry_values * target.ravel()[self.places]
-        sum_f, sum_ff, sum_ft = (
-            np.add.reduceat(np.append(v, 0.0), np.minimum(self.starts[:-1], len(v))) * (self.counts > 0)
-            for v in (entry_values, entry_values**2, products)
-        )
+        sum_f, sum_ff = self._sums
+        values = target.ravel()[self.places]
+        there = np.flatnonzero(values)  # few entries, as what a target marks is mostly rare
+        owner = np.searchsorted(self.starts, there, side="right") - 1
+        products = self.values[there].astype(np.float64) * values[there]
+        sum_ft = np.bincount(owner, weights=products, minlength=self.n_features)
         covariance = sum_ft - sum_f * total / n
         spread = np.sqrt(np.maximum(sum_ff - sum_f**2 / n, 0) * max(squares - total**2 / n, 0))
         return np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)
