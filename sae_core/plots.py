@@ -111,8 +111,8 @@ def curves(
 
 
 def escape(text: str) -> str:
-    """Text as HTML that cannot be anything but text, for hover labels and tables."""
-    return html.escape(text)
+    """Text as HTML that cannot be anything but text, for tables and for plotly, which does not know `&quot;`."""
+    return html.escape(text).replace("&quot;", "&#34;")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> HTML:

@@ -47,6 +47,10 @@ def test_hostile_text_is_escaped():
     assert "&#x27; onmouseover=&#x27;x" in page
 
 
+def test_a_quote_is_written_as_plotly_reads_it():
+    assert plots.escape('"a" & <b>') == "&#34;a&#34; &amp; &lt;b&gt;"  # plotly.js shows the six characters of &quot;
+
+
 def test_tables_escape_their_cells():
     page = plots.table(["<i>a"], [["<script>"], [3]]).data
     assert "<script" not in page and "<i>" not in page and "<bdi>3</bdi>" in page

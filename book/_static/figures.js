@@ -97,8 +97,8 @@
   const LISTED = 8;
 
   function searchable(figure, plot, label) {
-    const marks = { "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#x27;": "'", "&amp;": "&" };
-    const plain = (text) => text.replaceAll("<br>", " · ").replace(/&(lt|gt|quot|#x27|amp);/g, (mark) => marks[mark]);
+    const marks = { "&lt;": "<", "&gt;": ">", "&#34;": '"', "&#x27;": "'", "&amp;": "&" };
+    const plain = (text) => text.replaceAll("<br>", " · ").replace(/&(lt|gt|#34|#x27|amp);/g, (mark) => marks[mark]);
     const texts = plot.data.map((trace) => (Array.isArray(trace.text) ? trace.text : []).map(plain));
     const lower = texts.map((trace) => trace.map((text) => text.toLowerCase()));
 
