@@ -162,6 +162,7 @@ plots.describe(
 # | {doc}`structure/glance` | What kinds of features are there, how many of each, and which does training find first? |
 # | {doc}`structure/universality` | Does a model trained from another seed have the same features? |
 # | {doc}`structure/splitting` | What becomes of a feature when the dictionary grows? |
+# | {doc}`structure/automata` | How do features drive one another through the text that the model writes? |
 # | {doc}`structure/interpretability` | Are features easier to predict than neurons, and what does a score measure? |
 # | {doc}`structure/pareidolia` | What would all of this look like if nothing were there? |
 # | {doc}`claims` | What replicated, what did not, and what has nobody tried? |

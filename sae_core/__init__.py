@@ -7,8 +7,9 @@ the model     language_model, ngrams, pretraining, bundle
 the training  activations, autoencoder, variants, objective, step, gpu, resampling, training, parallel, runs
 its state     checkpoint, interruption, log
 the features  metrics, evidence, proxies, effects, case_study, controls, verdicts
+all of them   kinds, universality, splitting, automata
 their meaning interpretability, rule_explainer, language_explainer, rubric
-the book      plots, case_plots, chapter
+the book      plots, case_plots, automata_plots, chapter
 """
 
 from .autoencoder import SparseAutoencoder, load_dictionary

@@ -23,6 +23,7 @@ from .evidence import Evidence
 SINGLE_TOKEN, TOKEN_IN_CONTEXT, TOKEN_GROUP, CONTEXT = range(4)
 KINDS = ("single token", "token in context", "group of tokens", "context")
 RARE = -1  # the kind of a unit that fired too seldom to tell
+LEAST = 20  # on fewer tokens than this
 
 
 @dataclass(frozen=True)
@@ -49,37 +50,30 @@ def token_profile(evidence: Evidence, vocab_size: int, offset: int = 0) -> Token
     n_ctx = ids.shape[1]
     if not 0 <= offset < n_ctx - 1:
         raise SaeCoreError(f"token_profile: offset = {offset} must be at least 0 and less than {n_ctx - 1}")
-    inside = evidence.places % n_ctx + offset < n_ctx
-    unit = np.repeat(np.arange(evidence.n_features), evidence.counts)[inside]
-    token = ids.ravel()[evidence.places[inside] + offset].astype(np.int64)
-    pairs, pair, hits = np.unique(unit * vocab_size + token, return_inverse=True, return_counts=True)
-    unit, token = np.divmod(pairs, vocab_size)
-    mass = np.bincount(pair, weights=evidence.values[inside], minlength=len(pairs))
-
-    def per_unit(weights: np.ndarray) -> np.ndarray:
-        return np.bincount(unit, weights=weights, minlength=evidence.n_features)
-
-    share = mass / per_unit(mass)[unit]
-    ascending = np.lexsort((share, unit))
-    last = np.flatnonzero(np.diff(unit[ascending], append=-1))  # the entry with the largest share of each unit
-    top_token = np.zeros(evidence.n_features, np.int64)
-    top_share = np.zeros(evidence.n_features)
-    top_token[unit[ascending][last]] = token[ascending][last]
-    top_share[unit[ascending][last]] = share[ascending][last]
-
-    occurrences = np.bincount(ids[:, 1 + offset :].ravel(), minlength=vocab_size)[token]
-    repeated = mass * (occurrences > 1)
-    others = (hits - 1) / np.maximum(occurrences - 1, 1)
-    return TokenProfile(
-        counts=per_unit(hits).astype(np.int64),
-        top_token=top_token,
-        top_share=top_share,
-        entropy=per_unit(-share * np.log2(share)) + 0.0,  # no negative zeros
-        coverage=per_unit(repeated * others) / np.maximum(per_unit(repeated), 1e-12),
-    )
+    occurrences = np.bincount(ids[:, 1 + offset :].ravel(), minlength=vocab_size)
+    counts, top_token = np.zeros((2, evidence.n_features), np.int64)
+    top_share, entropy, coverage = np.zeros((3, evidence.n_features))
+    for unit in range(evidence.n_features):
+        places, values = evidence.of(unit)
+        inside = places % n_ctx + offset < n_ctx
+        active_on = ids.ravel()[places[inside] + offset]
+        if not len(active_on):
+            continue
+        hits = np.bincount(active_on, minlength=vocab_size)
+        tokens = np.flatnonzero(hits)
+        mass = np.bincount(active_on, weights=values[inside], minlength=vocab_size)[tokens]
+        share = mass / mass.sum()
+        counts[unit] = len(active_on)
+        top_token[unit], top_share[unit] = tokens[share.argmax()], share.max()
+        entropy[unit] = abs((share * np.log2(share)).sum())  # never a negative zero
+        others = occurrences[tokens] - 1
+        repeated = others > 0
+        if repeated.any():
+            coverage[unit] = np.average((hits[tokens] - 1)[repeated] / others[repeated], weights=mass[repeated])
+    return TokenProfile(counts, top_token, top_share, entropy, coverage)
 
 
-def kinds(profile: TokenProfile, concentrated: float = 0.5, covered: float = 0.5, least: int = 20) -> np.ndarray:
+def kinds(profile: TokenProfile, concentrated: float = 0.5, covered: float = 0.5, least: int = LEAST) -> np.ndarray:
     """The kind of every unit [n_units]: an index into `KINDS`, or RARE where it is active on fewer than `least` tokens.
 
     concentrated: the least share of the activation on one token that counts as "mostly one token".

@@ -71,7 +71,7 @@ def test_borders_are_those_that_are_asked_for():
 
 
 # One context of eight tokens behind the first. The unit is active on 5, 5, 6 and 8 with 3, 1, 2 and 2.
-IDS = np.array([[1, 5, 5, 6, 8, 5, 6, 6, 2]])
+IDS = np.array([[8, 5, 5, 6, 8, 5, 6, 6, 2]])
 SMALL = evidence_of(IDS, [np.array([[0, 3, 1, 2, 2, 0, 0, 0, 0]]), np.zeros((1, 9)), np.array([[0] * 8 + [4]])])
 
 
@@ -81,7 +81,7 @@ def test_shares_entropy_and_coverage_are_those_counted_by_hand():
     assert profile.top_token[[0, 2]].tolist() == [5, 2]
     np.testing.assert_allclose(profile.top_share, [0.5, 0, 1])
     np.testing.assert_allclose(profile.entropy, [1.5, 0, 0], atol=1e-12)
-    # On 5, it is active on one of the two other occurrences, on 6 on none; 8 is there only once and does not count.
+    # On 5, it is active on one of the two other occurrences, on 6 on none; 8 has no other, as nobody looks at column 0.
     np.testing.assert_allclose(profile.coverage, [4 / 6 * 1 / 2, 0, 0])
 
 

@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 
 from sae_core import bundle, cards, load_dictionary, load_model, pretraining, release, training
 from sae_core.activations import ActivationBuffer, HarvestedChunks
-from sae_core.autoencoder import save_dictionary
+from sae_core.autoencoder import SparseAutoencoder, save_dictionary
 from sae_core.cli import main
 from sae_core.errors import SaeCoreError
 from sae_core.pretraining import PretrainConfig
 from sae_core.recipe import TrainConfig, configuration, paper_scaled, read_recipe
 from sae_core.release import artefacts, publish
 from sae_core.runs import evaluate_dictionary
-from sae_core.tokens import load_contexts
+from sae_core.tokens import Contexts, load_contexts
 
 MODEL = {
     "text": [["pocket", {"prose": 0.15, "dna": 0.2}]],
@@ -498,7 +498,9 @@ def quality(monkeypatch):
     toy |= {"dead_after": 1, "lr": 0.02, "lam": 100.0, "lam_warmup": 5}  # features die within these few steps
     config = module.config
     monkeypatch.setattr(module, "config", lambda steps=30, **changes: config(steps, **toy | changes))
-    monkeypatch.setitem(module.ARMS, "half as long", ({"steps": 15}, {}))
+    for arm in ("half as long", "higher rate, half as long"):
+        changes, functions = module.ARMS[arm]
+        monkeypatch.setitem(module.ARMS, arm, (changes | {"steps": 15}, functions))
     monkeypatch.setattr(module, "TOKENS", 4000)
     monkeypatch.setattr(module, "LOSS_TOKENS", 1000)
     monkeypatch.setattr(module, "SIZES", (32, 48, 64))
@@ -512,7 +514,7 @@ def test_each_experiment_is_run_once_and_recorded(quality, home, tmp_path, capsy
     out = tmp_path / "quality.json"
     command = ["--model", str(home / "A"), "--out", str(out)]
     quality.main([*command, "--plan"])
-    assert "together, 22 runs" in capsys.readouterr().out and not out.exists()
+    assert "together, 23 runs" in capsys.readouterr().out and not out.exists()
     quality.main(command)
     records = json.loads(out.read_text())["runs"]
     arms = [record["arm"] for record in records]
@@ -525,6 +527,7 @@ def test_each_experiment_is_run_once_and_recorded(quality, home, tmp_path, capsy
         assert sum(record["density"]["counts"]) == record["config"]["d_sae"] - record["metrics"]["dead"]
         assert len(record["density"]["counts"]) == len(record["density"]["log10_edges"]) - 1
         assert record["provenance"]["commit"] and record["seconds"] > 0
+        assert 0 <= record["rare"]["share_on_one_token"] <= 1
     before = out.read_bytes()
     quality.main(command)
     assert out.read_bytes() == before
@@ -536,6 +539,17 @@ def test_each_experiment_is_run_once_and_recorded(quality, home, tmp_path, capsy
     assert "together, 3 runs" in capsys.readouterr().out
     again = json.loads(out.read_text())["runs"]
     assert [(r["arm"], r["final_loss"]) for r in again] == [(r["arm"], r["final_loss"]) for r in records]
+
+
+def test_the_most_features_that_fire_on_one_token(quality, home):
+    model = load_model(str(home / "A"))
+    ids = np.random.default_rng(0).integers(1, 300, (20, model.n_ctx))
+    sae = SparseAutoencoder(model.network.config.n_inner, 3)
+    with torch.no_grad():
+        sae.W_enc.zero_()
+        sae.b_enc.copy_(torch.tensor([1.0, -1.0, 1.0]))  # the first and the last fire everywhere
+    for chosen, most in (([1, 1, 1], 2), ([0, 1, 1], 1), ([0, 1, 0], 0), ([0, 0, 0], 0)):
+        assert quality._most_at_once(model, sae, Contexts(ids, ids, []), torch.tensor(chosen).bool()) == most
 
 
 def test_what_an_experiment_replaces_comes_back(quality, home):

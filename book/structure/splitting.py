@@ -253,7 +253,7 @@ at_edge = {key: int((masked > splitting.EDGE).sum()) for key, masked in found_ed
 real, null, real_all, null_all = (
     at_edge[kind, least] for least in (splitting.LEAST, 1) for kind in ("real", "shuffled")
 )
-figure.update_xaxes(title="threshold for the masked cosine")
+figure.update_xaxes(title="threshold")
 figure.update_yaxes(title="edges", type="log", exponentformat="power", dtick=1)
 figure.add_vline(splitting.EDGE, line={"dash": "dash", "color": plots.PALETTE[7]}, annotation_text="the paper's")
 plots.describe(
@@ -346,7 +346,7 @@ for colour, (name, values) in enumerate(series.items()):
         line={"color": plots.PALETTE[colour], "shape": "hvh"},
     )  # fmt: skip
 figure.add_vline(COVER, line={"dash": "dash", "color": plots.PALETTE[7]})
-figure.update_xaxes(title="share of the parent's activation", tickformat=".0%", range=[0, 1])
+figure.update_xaxes(title="cover of the parent", tickformat=".0%", range=[0, 1])
 figure.update_yaxes(title="features")
 plots.describe(
     figure,
@@ -488,7 +488,8 @@ chapter.number("runs-needed", reach(of_runs))
 #| label: fig-splitting-families
 #| caption: >-
 #|   Families from size to size, chosen by the code. A line is an edge; a dot is larger the more of its parent's
-#|   activation it covers.
+#|   activation it covers. Beside a dot stand the token that it fires on most and, after the arrow, the one that it
+#|   promotes most.
 SHOWN = (8, 2)  # children of the parent, and of each child
 
 
@@ -525,11 +526,12 @@ for index, found in enumerate(chosen):
     columns, lines = tree(found)
     x, y, labels, hovers, sizes = [], [], [], [], []
     for column, members in enumerate(columns):
-        promotes = promoted(members[0][0], [feature for _, feature, _ in members]) if members else []
-        for row, ((name, feature, share), promote) in enumerate(zip(members, promotes, strict=True)):
+        features = [feature for _, feature, _ in members]
+        promotes, bests = (promoted(members[0][0], features, n) if members else [] for n in (4, 1))
+        for row, ((name, feature, share), promote, best) in enumerate(zip(members, promotes, bests, strict=True)):
             x.append(column)
             y.append(height_of(row, len(members)))
-            labels.append(plots.escape(fires_on(name, feature, 1)))
+            labels.append(plots.escape(f"{fires_on(name, feature, 1)} → {best}"))
             sizes.append(8 + 14 * share)
             hovers.append(
                 f"{name}/{feature}<br>fires on {plots.escape(fires_on(name, feature))}<br>promotes "
@@ -541,10 +543,10 @@ for index, found in enumerate(chosen):
         line_y += [height_of(from_row, len(columns[from_column])), height_of(to_row, len(columns[to_column])), None]
     figure.add_scatter(
         x=line_x, y=line_y, mode="lines", hoverinfo="skip", visible=index == 0,
-        line={"color": plots.PALETTE[7], "width": 1},
+        line={"color": plots.PALETTE[7], "width": 1}, opacity=0.5,
     )  # fmt: skip
     figure.add_scatter(
-        x=x, y=y, mode="markers+text", text=labels, textposition="middle right", visible=index == 0, hovertext=hovers,
+        x=x, y=y, mode="markers+text", text=labels, textposition="top center", visible=index == 0, hovertext=hovers,
         hovertemplate="%{hovertext}<extra></extra>", cliponaxis=False,
         marker={"size": sizes, "color": [plots.PALETTE[column] for column in x]},
     )  # fmt: skip
@@ -557,7 +559,7 @@ buttons = [
     for index, found in enumerate(chosen)
 ]
 figure.update_xaxes(
-    tickvals=list(range(len(names[:3]))), ticktext=names[:3], range=[-0.15, len(names[:3]) - 0.55], showgrid=False,
+    tickvals=list(range(len(names[:3]))), ticktext=names[:3], range=[-0.35, len(names[:3]) - 0.65], showgrid=False,
     fixedrange=True,
 )  # fmt: skip
 figure.update_yaxes(visible=False, fixedrange=True)
@@ -628,9 +630,10 @@ chapter.claim(
 # %% tags=["hide-input"]
 #| label: fig-splitting-the
 #| caption: >-
-#|   Features whose top token is "the" with a space before it, by the size of the dictionary.
+#|   Features whose top token is "the" with a space before it, by the size of the dictionary, and whether it has more
+#|   than half of their activation.
 most = [int((tops[name][1][family_of_the[name], 0] > 0.5).sum()) for name in names]
-bars = {"more than half of their activation on it": most, "less": [n - m for n, m in zip(counts, most, strict=True)]}
+bars = {"more than half on it": most, "half or less": [n - m for n, m in zip(counts, most, strict=True)]}
 figure = go.Figure()
 for colour, (label, heights) in enumerate(bars.items()):
     figure.add_bar(
@@ -681,9 +684,9 @@ chapter.number(
 )
 
 # %% [markdown]
-# Members of the family: {glue:text}`the-counts`. {glue:text}`the-told`. The table has the {glue:text}`the-listed` members of
-# {glue:text}`largest` that keep most to one kind of text. The share is by activation per token, so that long kinds do
-# not count for more.
+# Members of the family: {glue:text}`the-counts`. {glue:text}`the-told`. The table has the {glue:text}`the-listed`
+# members of {glue:text}`largest` that keep most to one kind of text. The share is by activation per token, so that long
+# kinds do not count for more.
 #
 # What is each good for? Take the twenty tokens that a feature promotes most, and look at what comes after "` the`".
 # Where the feature is active, one of its twenty comes next in {glue:text}`the-here` of the cases, in the median
@@ -779,15 +782,15 @@ for order, name in reversed(list(enumerate(on_map))):
         unselected={"marker": {"opacity": 0.07}},
     )  # fmt: skip
 figure.update_xaxes(showticklabels=False, ticks="", showgrid=False)
-figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, scaleanchor="x")
+figure.update_yaxes(showticklabels=False, ticks="", showgrid=False)
 
 n_clusters = int(cluster.max() + 1)
 origin = np.repeat(np.arange(len(on_map)), np.diff(starts))
 of_both = sum(len(set(origin[cluster == number].tolist())) > 1 for number in range(n_clusters))
 plots.describe(
     figure,
-    f"Scatter plot of {len(rows_of):,} features, with a box to search for tokens and labels. They form many small "
-    f"islands: {n_clusters} clusters, {of_both} of them with features of more than one dictionary.",
+    f"Scatter plot of {len(rows_of):,} features, with a box to search for tokens and labels. The points form many "
+    f"small clumps. There are {n_clusters} clusters, {of_both} of them with features of more than one dictionary.",
     height=640,
     legend={"itemsizing": "constant"},
 )

@@ -42,6 +42,7 @@ from sae_core import case_study, chapter, effects, load_dictionary, load_model, 
 from sae_core.case_plots import shown
 from sae_core.evidence import Evidence, feature_evidence, neuron_evidence
 from sae_core.exercises import check
+from sae_core.kinds import KINDS, RARE, kinds, token_profile
 from sae_core.metrics import rank_correlation
 from sae_core.runs import held_out
 from sae_core.tokens import Contexts, token_bytes
@@ -60,8 +61,6 @@ ids, pieces = contexts.ids, token_bytes(model.tokenizer)
 chapter.number("text", text)
 chapter.number("tokens", evidence.n_tokens, ",")
 chapter.number("active", len(evidence.values) / evidence.n_tokens, ".0f")
-chapter.number("n-a", sae.d_sae, ",")
-chapter.number("n-b", other_sae.d_sae, ",")
 chapter.number("pairs-of-features", sae.d_sae * other_sae.d_sae / 1e6, ".0f")
 
 # %% [markdown]
@@ -101,7 +100,6 @@ back = universality.best_partners(same_activation.T, other_alive, alive)
 # %% tags=["remove-cell"]
 of_feature = dict(zip(twins.features.tolist(), twins.partners.tolist(), strict=True))
 chapter.number("features", len(twins.features), ",")
-chapter.number("left-out", sae.d_sae - len(twins.features), ",")
 chapter.number("others", len(back.features), ",")
 
 # %% [markdown]
@@ -121,7 +119,7 @@ chapter.number("others", len(back.features), ",")
 #   feature stays as frequent and as strong as it was. What is left is luck.
 
 # %%
-n_few = chapter.size(quick=400, full=2000)
+n_few = chapter.size(quick=200, full=2000)
 few = contexts.head(n_few)
 neurons, other_neurons = neuron_evidence(model, few), neuron_evidence(other_model, few)
 neuron_twins = universality.best_partners(
@@ -166,7 +164,6 @@ plots.describe(
     f"shuffled tokens 99 % of the features stay below {luck_end:.2f}.",
     barmode="overlay",
     bargap=0,
-    legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
 )
 
 # %% tags=["remove-cell"]
@@ -182,6 +179,12 @@ chapter.number("above", (twins.values > 0.8).mean(), ".0%")
 chapter.number("below", (twins.values < 0.5).mean(), ".0%")
 chapter.number("above-neurons", (neuron_twins.values > 0.8).mean(), ".1%")
 gap = twins.median - neuron_twins.median
+chapter.number(
+    "sample-verdict",
+    "so the smaller sample is not the reason"
+    if early_twins.median - neuron_twins.median > 0.7 * gap
+    else "so the smaller sample is part of the reason",
+)
 chapter.number(
     "verdict",
     "Features come back far better than neurons do"
@@ -202,9 +205,8 @@ chapter.claim(
 
 # %% [markdown]
 # {glue:text}`verdict`. The median is {glue:text}`feature-median` for features and {glue:text}`neuron-median` for
-# neurons. From B/1 to A/1 it is {glue:text}`back-median`. The paper has 0.72 and 0.46. On the
-# {glue:text}`few-tokens` tokens that the neurons were compared on, the features have {glue:text}`early-median`, so the
-# smaller sample is not the reason.
+# neurons. From B/1 to A/1 it is {glue:text}`back-median`. The paper has 0.72 and 0.46. On the {glue:text}`few-tokens`
+# tokens that the neurons were compared on, the features have {glue:text}`early-median`, {glue:text}`sample-verdict`.
 #
 # The median hides two groups. {glue:text}`above` of the features have a partner above 0.8 (of the neurons:
 # {glue:text}`above-neurons`). {glue:text}`below` have none above 0.5. We come back to these.
@@ -281,8 +283,8 @@ for name, (pattern, proxy) in CASES.items():
 plots.table(["", "feature", "twin", "activations", "the next best", "logit weights"], rows)
 
 # %% [markdown]
-# A twin that is alone at the top is a better find than one among several: look at the correlation of the next best.
-# The last column compares **logit weights**, what a feature would do to each token of the vocabulary. The paper reports
+# A twin that is alone at the top is a better find than one among several: look at the correlation of the next best. The
+# last column compares **logit weights**, what a feature would do to each token of the vocabulary. The paper reports
 # 0.91 and 0.23 for Arabic. Why the last number can be low is the question of a later section.
 #
 # ## Search by twin
@@ -328,14 +330,16 @@ chapter.number("mutual-median", np.median(twins.values[mutual]), ".2f")
 chapter.number("one-sided-median", np.median(twins.values[~mutual]) if (~mutual).any() else 1.0, ".2f")
 chapter.number("taken", len(taken), ",")
 chapter.number("most-taken", int(times.max()))
-chapter.number("most-taken-feature", f"B/1/{taken[times.argmax()]}")
+popular = taken[times.argmax()]
+chapter.number("most-taken-feature", f"B/1/{popular}")
+chapter.number("most-taken-median", np.median(twins.values[twins.partners == popular]), ".2f")
 
 # %% [markdown]
 # A best partner need not be a partnership. For {glue:text}`mutual` of the features the choice is mutual: the twin's own
 # best partner is the feature itself. Their median correlation is {glue:text}`mutual-median`; that of the others is
 # {glue:text}`one-sided-median`. Together the features chose only {glue:text}`taken` different partners.
-# {glue:text}`most-taken-feature` was chosen most often, {glue:text}`most-taken` times. It is what many features
-# without a twin have in common.
+# {glue:text}`most-taken-feature` was chosen most often, {glue:text}`most-taken` times, by features whose median
+# correlation with it is {glue:text}`most-taken-median`.
 #
 # ## Three ways to be the same
 #
@@ -347,7 +351,8 @@ chapter.number("most-taken-feature", f"B/1/{taken[times.argmax()]}")
 # a_i(j) = f_i(t_j) \cdot v_{i,\, t_{j+1}}
 # $$
 #
-# Attributions are as sparse as activations, so the same product correlates them.
+# Attributions are as sparse as activations, so the same product correlates them. Here and from now on, the first
+# {glue:text}`part-tokens` tokens are enough.
 #
 # ```{admonition} Predict
 # :class: tip
@@ -356,27 +361,34 @@ chapter.number("most-taken-feature", f"B/1/{taken[times.argmax()]}")
 # ```
 
 # %%
-effect = universality.attributions(evidence, weights)
-other_effect = universality.attributions(other_evidence, other_weights)
-same_attribution = universality.correlations(effect, other_effect)
-del effect, other_effect
+part, other_part = (of.between(0, chapter.size(quick=1000, full=10_000)) for of in (evidence, other_evidence))
+across = universality.correlations(part, other_part)
+effect = universality.attributions(part, weights)
+same_attribution = universality.correlations(effect, universality.attributions(other_part, other_weights))
 
 i, j = twins.features, twins.partners
-read_alike, write_alike, act_alike = twins.values, same_weights[i, j], same_attribution[i, j]
+read_alike, write_alike, act_alike = (similar[i, j] for similar in (across, same_weights, same_attribution))
 
 # %% tags=["remove-cell"]
+chapter.number("part-tokens", part.n_tokens, ",")
 attribution_rank = rank_correlation(act_alike, read_alike)
 logit_rank = rank_correlation(write_alike, read_alike)
-by_weights = universality.best_partners(same_weights, alive, other_alive)
-by_attribution = universality.best_partners(same_attribution, alive, other_alive)
+by_activation, by_weights, by_attribution = (
+    universality.best_partners(similar, alive, other_alive) for similar in (across, same_weights, same_attribution)
+)
 chapter.number("attribution-rank", attribution_rank, ".2f")
 chapter.number("logit-rank", logit_rank, ".2f")
-chapter.number("logit-median", np.median(write_alike), ".2f")
-chapter.number("attribution-median", np.median(act_alike), ".2f")
+chapter.number("best-activation", by_activation.median, ".2f")
 chapter.number("best-logit", by_weights.median, ".2f")
 chapter.number("best-attribution", by_attribution.median, ".2f")
-chapter.number("agree-logit", (by_weights.partners == j).mean(), ".0%")
-chapter.number("agree-attribution", (by_attribution.partners == j).mean(), ".0%")
+chapter.number(
+    "tracks",
+    "Here, too, attributions track activations, and logit weights often do not"
+    if attribution_rank >= 0.8 and logit_rank < attribution_rank - 0.2
+    else "Here the difference is not as clear",
+)
+chapter.number("agree-logit", (by_weights.partners == by_activation.partners).mean(), ".0%")
+chapter.number("agree-attribution", (by_attribution.partners == by_activation.partners).mean(), ".0%")
 chapter.claim(
     "A24",
     where="structure/universality#fig-universality-attribution",
@@ -430,15 +442,14 @@ against_activation(write_alike, "logit weights", logit_rank, plots.PALETTE[3])
 
 # %% [markdown]
 # Over the pairs, the similarity of attributions follows that of activations with a Spearman correlation of
-# {glue:text}`attribution-rank`; the similarity of logit weights with {glue:text}`logit-rank`. The paper describes the
-# same: attributions track activations closely, logit weights often disagree.
+# {glue:text}`attribution-rank`, that of logit weights with {glue:text}`logit-rank`. In the paper, attributions track
+# activations closely and logit weights often disagree. {glue:text}`tracks`.
 #
-# You can also choose the partner by each measure. By attribution {glue:text}`agree-attribution` of the features get the
-# partner that they had by activation. By logit weights only {glue:text}`agree-logit` do.
+# You can also choose the partner by each measure. How many features get the one that they had by activation?
 #
 # | best partner by | median correlation | same partner as by activation |
 # |---|---|---|
-# | activation | {glue:text}`feature-median` | |
+# | activation | {glue:text}`best-activation` | |
 # | attribution | {glue:text}`best-attribution` | {glue:text}`agree-attribution` |
 # | logit weights | {glue:text}`best-logit` | {glue:text}`agree-logit` |
 #
@@ -466,8 +477,8 @@ def compared(pairs: list[tuple[int, int]]) -> HTML:
     return plots.table(header, lines)
 
 
-HIGH = min(0.9, float(np.quantile(read_alike, 0.8)))  # where the text or the weights leave few twins above 0.9
-high = np.flatnonzero(read_alike >= HIGH)
+HIGH = min(0.9, float(np.quantile(twins.values, 0.8)))  # where the text or the weights leave few twins above 0.9
+high = np.flatnonzero(twins.values >= HIGH)
 strange = high[np.argsort(write_alike[high], kind="stable")[:20]]
 compared([(int(i[k]), int(j[k])) for k in strange[:5]])
 
@@ -484,6 +495,7 @@ def weighted_correlation(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np
 
 
 at_stake = weighted_correlation(weights[i], other_weights[j], followed[i])
+of_another = weighted_correlation(weights[i], other_weights[np.roll(j, 1)], followed[i])  # the twin of the one before
 
 # %% tags=["hide-input"]
 #| label: fig-universality-weights
@@ -516,11 +528,10 @@ next_token = int(order[0])
 ranks = [int((w[kept] > w[next_token]).sum()) + 1 for w in (weights[a], other_weights[b])]
 plots.describe(
     figure,
-    f"Scatter plot of {int((kept | is_usual).sum()):,} tokens. The cloud of other tokens has no direction: over all "
-    f"tokens the correlation is {same_weights[a, b]:.2f}. Counted by how often a token comes next it is "
-    f"{at_stake[clear]:.2f}.",
+    f"Scatter plot of {int((kept | is_usual).sum()):,} tokens: a few large dots of what comes next, and a cloud of the "
+    f"others. Over all tokens the correlation is {same_weights[a, b]:.2f}. Counted by how often a token comes next it "
+    f"is {at_stake[clear]:.2f}.",
     height=480,
-    legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
 )
 
 # %% tags=["remove-cell"]
@@ -533,35 +544,35 @@ chapter.number("strange-next", f"“{shown([next_token], pieces)}”")
 chapter.number("strange-next-share", followed[a, next_token], ".0%")
 chapter.number("strange-ranks", f"place {ranks[0]:,} in A and place {ranks[1]:,} in B")
 chapter.number("vocab-kept", int(kept.sum()), ",")
-chapter.number("stake-median", np.median(at_stake), ".2f")
 chapter.number("stake-rank", rank_correlation(at_stake, read_alike), ".2f")
 chapter.number("high-logit-median", np.median(write_alike[high]), ".2f")
 chapter.number("high-stake-median", np.median(at_stake[high]), ".2f")
+chapter.number("high-another-median", np.median(of_another[high]), ".2f")
 better = rank_correlation(at_stake, read_alike) - logit_rank
 chapter.number(
     "stake-verdict",
-    "Counted this way, reading alike and writing alike go together much better"
+    "Counted by what is at stake, reading alike and writing alike go together much better"
     if better > 0.1
-    else "Counted this way, the two go together no better than before, so this is not the whole explanation",
+    else "Counted by what is at stake, the two go together no better than before, so this is not the whole explanation",
 )
 
 # %% [markdown]
-# {numref}`fig-universality-weights` shows one of the twenty most different pairs: the one in which the reason is easiest
-# to see. After the tokens that {glue:text}`strange-a` fires on, {glue:text}`strange-next` comes next
+# {numref}`fig-universality-weights` shows one of the twenty most different pairs: the one in which the reason is
+# easiest to see. After the tokens that {glue:text}`strange-a` fires on, {glue:text}`strange-next` comes next
 # {glue:text}`strange-next-share` of the time. Its logit weight has {glue:text}`strange-ranks`, of
 # {glue:text}`vocab-kept` tokens. The rest of the vocabulary makes up the cloud in the middle, and the plain correlation
 # counts every token of the cloud like those that matter.
 #
 # Little in training cares about the cloud. Those tokens are hardly ever at stake when the feature is active, so their
-# weights are mostly what {term}`superposition` leaves there: interference. Two models can have the same signal and
-# different interference.
+# weights should mostly be what {term}`superposition` leaves there: interference. Two models can have the same signal
+# and different interference.
 #
 # If that is the reason, then counting each token by how often it comes next when the feature is active should mend it.
 # For this pair the correlation goes from {glue:text}`strange-logit` to {glue:text}`strange-at-stake`. One pair that was
 # picked proves nothing. For all twins with activations above {glue:text}`high`, the median goes from
-# {glue:text}`high-logit-median` to {glue:text}`high-stake-median`. And over all pairs, Spearman's correlation with the
-# similarity of activations goes from {glue:text}`logit-rank` to {glue:text}`stake-rank`.
-# {glue:text}`stake-verdict`.
+# {glue:text}`high-logit-median` to {glue:text}`high-stake-median`; with the weights of some other feature's twin it
+# would be {glue:text}`high-another-median`. And over all pairs, Spearman's correlation with the similarity of
+# activations goes from {glue:text}`logit-rank` to {glue:text}`stake-rank`. {glue:text}`stake-verdict`.
 #
 # The paper's extreme pair is A/1/3949 and B/1/3321: it fires on `pone`, expects a full stop, and has a correlation of
 # activations of 0.98 and a negative one of logit weights.
@@ -572,8 +583,9 @@ chapter.number(
 
 # %% tags=["hide-input"]
 candidates = np.where((same_activation < 0.1) & alive[:, None] & other_alive, same_weights, -1)
+likeliest = np.argpartition(candidates, -200, axis=None)[-200:]
 reverse, seen = [], set()
-for flat in np.argsort(-candidates, axis=None)[:200].tolist():
+for flat in likeliest[np.argsort(-candidates.ravel()[likeliest], kind="stable")].tolist():
     one, other = divmod(flat, candidates.shape[1])
     if not seen & {("A", one), ("B", other)}:
         reverse.append((one, other))
@@ -586,8 +598,8 @@ del candidates
 have = sum(same_activation[one, of_feature[one]] >= 0.5 for one, _ in reverse)
 chapter.number(
     "reverse-verdict",
-    f"Of these {len(reverse)} features of A/1, {have} have a twin of their own above 0.5, which reads what they read. So "
-    "these are not twins that were missed"
+    f"Of these {len(reverse)} features of A/1, {have} have a twin of their own above 0.5, which reads what they read. "
+    "So these pairs are not twins that were missed"
     if have
     else "None of these features of A/1 has a twin above 0.5",
 )
@@ -601,17 +613,14 @@ chapter.number(
 # fire together *and* push the tokens that come next in the same way.
 
 # %%
-part, other_part = evidence.between(0, 1000), other_evidence.between(0, 1000)
-effect_part = universality.attributions(part, weights)
 anything = np.random.default_rng(0).permutation(len(pieces))  # each token gets the weight of another one
-controls = {
-    "B's own logit weights": other_weights,
+in_place_of_b = {
     "the same weight for all tokens": np.ones_like(other_weights),
     "B's logit weights, of other tokens": other_weights[:, anything],
 }
-control_values = {
-    name: universality.correlations(effect_part, universality.attributions(other_part, used))[i, j]
-    for name, used in controls.items()
+control_values = {"B's own logit weights": act_alike} | {
+    name: universality.correlations(effect, universality.attributions(other_part, used))[i, j]
+    for name, used in in_place_of_b.items()
 }
 
 # %% tags=["hide-input"]
@@ -629,20 +638,83 @@ chapter.number("control-constant", constant, ".2f")
 chapter.number("control-wrong", wrong, ".2f")
 chapter.number(
     "control-verdict",
-    "Most of the close relation comes from the activations inside the attributions, then, and not from B's weights. "
-    "What B's weights must do is point the right way"
-    if constant >= 0.8 and wrong < 0.5
-    else "So the close relation is not there by construction alone",
+    "So B's weights could have spoiled the close relation, and they add little to it"
+    if constant > own - 0.1 and wrong < 0.5
+    else "So B's weights could have spoiled the close relation, and they are part of it"
+    if wrong < 0.5
+    else "So the close relation is there whatever B's weights are",
 )
 
 # %% [markdown]
 # ```{admonition} A trap: a measure that contains what it is compared with
 # :class: warning
 # An attribution is an activation times something. No wonder that it resembles the activation. How much of the claim is
-# that? The table replaces B's logit weights. With one weight for all tokens, so that B's attribution *is* its
-# activation, Spearman's correlation is {glue:text}`control-constant`. With the weights of other tokens it is
-# {glue:text}`control-wrong`. {glue:text}`control-verdict`.
+# that? The table replaces B's logit weights. With its own, Spearman's correlation is {glue:text}`attribution-rank`.
+# With one weight for all tokens, so that B's attribution *is* its activation, it is {glue:text}`control-constant`. With
+# the weights of other tokens it is {glue:text}`control-wrong`. {glue:text}`control-verdict`.
 # ```
+#
+# ## How much of it is the tokens?
+#
+# Both models read the same tokens. Any dictionary has features for tokens, and features for the same token correlate.
+# So here is a third comparison: best partners in random/1, the dictionary of a model whose weights were shuffled.
+# Whatever that has in common with A/1, no model had to learn it.
+#
+# ```{admonition} Predict
+# :class: tip
+# {doc}`glance` sorts features into four kinds: single tokens, tokens in context, groups of tokens, contexts. For which
+# of them will random/1 have partners as good as those in B/1?
+# ```
+
+# %%
+control = feature_evidence(load_model("random"), load_dictionary("random/1"), part.contexts)
+in_control = universality.correlations(part, control)[np.ix_(i, universality.alive(control))].max(1)
+in_other = by_activation.values
+kind = kinds(token_profile(part, len(pieces)))[i]
+
+# %% tags=["hide-input"]
+of_kind = {label: kind == index for index, label in enumerate(KINDS)} | {"all of these": kind != RARE}
+come_back = {  # median of the best partner in B/1 and in random/1
+    name: [float(np.median(values[chosen])) for values in (in_other, in_control)]
+    for name, chosen in of_kind.items()
+    if chosen.any()
+}
+plots.table(
+    ["kind of feature", "features", "median of the best partner in B/1", "… in random/1"],
+    [(name, f"{of_kind[name].sum():,}", *(f"{value:.2f}" for value in pair)) for name, pair in come_back.items()],
+)
+
+# %% tags=["remove-cell"]
+chapter.number("control-median", come_back["all of these"][1], ".2f")
+chapter.number("single-share", of_kind["single token"].sum() / of_kind["all of these"].sum(), ".0%")
+one_other, one_control = come_back.get("single token", (0.0, 0.0))
+tic_other, tic_control = come_back.get("token in context", (0.0, 0.0))
+least = min(come_back, key=lambda name: come_back[name][0])
+chapter.number("single-other", one_other, ".2f")
+chapter.number("single-control", one_control, ".2f")
+chapter.number("tic-other", tic_other, ".2f")
+chapter.number("tic-control", tic_control, ".2f")
+chapter.number("least-kind", least)
+chapter.number("least-median", come_back[least][0], ".2f")
+chapter.number(
+    "single-verdict",
+    "That they come back says little about what the models learned"
+    if one_control > 0.8 * one_other
+    else "So they are more than features of any model that reads tokens",
+)
+chapter.number(
+    "tic-verdict",
+    "This difference is what two models learned alike, beyond their tokens"
+    if tic_other > tic_control + 0.1
+    else "So here, too, tokens alone would do",
+)
+
+# %% [markdown]
+# On these contexts, random/1 has partners with a median correlation of {glue:text}`control-median`. Single tokens are
+# {glue:text}`single-share` of A/1. Their median is {glue:text}`single-other` in B/1 and {glue:text}`single-control` in
+# random/1. {glue:text}`single-verdict`. A token in context needs more than the token. There it is
+# {glue:text}`tic-other` in B/1 and {glue:text}`tic-control` in random/1. {glue:text}`tic-verdict`. The kind that comes
+# back least is *{glue:text}`least-kind`*, with {glue:text}`least-median`.
 #
 # ## What is not universal
 #
@@ -663,13 +735,13 @@ enough = [k for k in range(1, len(bounds)) if (place == k).sum() >= 10]
 figure = go.Figure()
 figure.add_scatter(
     x=np.round(np.log10(density), 3),
-    y=np.round(read_alike, 3),
+    y=np.round(twins.values, 3),
     mode="markers",
     marker={"size": 4, "color": plots.PALETTE[0], "opacity": 0.45},
     text=words,
     hovertemplate="%{text}<br>%{y:.2f}<extra></extra>",
 )
-medians = [float(np.median(read_alike[place == k])) for k in enough]
+medians = [float(np.median(twins.values[place == k])) for k in enough]
 figure.add_scatter(
     x=[bounds[k - 1] + 0.125 for k in enough],
     y=medians,
@@ -693,19 +765,25 @@ plots.describe(
 
 # %%
 within = universality.correlations(other_part, other_part)  # of the features of B/1 with each other
-across = universality.correlations(part, other_part)
+n_part = len(part.contexts.ids)
+later, other_later = (of.between(n_part, 2 * n_part) for of in (evidence, other_evidence))
+across_later = universality.correlations(later, other_later)
+within_later = universality.correlations(other_later, other_later)
 
 
-def together(feature: int, n: int = 10) -> float:
-    """Multiple correlation of a feature with its n best partners: with the best weighted sum of them."""
+def in_pieces(feature: int, n: int = 10) -> tuple[float, float]:
+    """How well a feature correlates with its best partner, and with the best weighted sum of its n best partners.
+
+    Partners and weights are those of the first part of the contexts; the correlations are those on another part.
+    """
     best = np.argsort(-across[feature], kind="stable")[:n]
-    among = within[np.ix_(best, best)].astype(np.float64) + 1e-6 * np.eye(n)  # two of them may be nearly the same
-    each = across[feature, best].astype(np.float64)
-    return float(np.sqrt(max(each @ np.linalg.solve(among, each), 0)))
+    among = within[np.ix_(best, best)] + 1e-3 * np.eye(n)  # two of them may be nearly the same
+    mix = np.linalg.solve(among, across[feature, best])
+    spread = max(mix @ within_later[np.ix_(best, best)] @ mix, 1e-9)
+    return across_later[feature, best[0]], mix @ across_later[feature, best] / spread**0.5
 
 
-single = across[i].max(1)
-combined = np.array([together(feature) for feature in i.tolist()])
+single, combined = np.array([in_pieces(feature) for feature in i.tolist()]).T
 
 # %% tags=["hide-input"]
 groups = {
@@ -719,7 +797,7 @@ plots.table(
         (
             name,
             f"{group.sum():,}",
-            f"{(read_alike[group] < 0.5).mean():.0%}",
+            f"{(twins.values[group] < 0.5).mean():.0%}",
             f"{np.median(single[group]):.2f}",
             f"{np.median(combined[group]):.2f}",
         )
@@ -729,26 +807,46 @@ plots.table(
 )
 
 # %% tags=["remove-cell"]
-alone = read_alike < 0.5
+alone = twins.values < 0.5
 dense, rare = groups["dense: more than 1 % of the tokens"], groups["less than 0.1 %"]
 shares = [float(alone[group].mean()) if group.any() else 0.0 for group in (dense, rare)]
 chapter.number("alone", int(alone.sum()), ",")
 chapter.number("alone-dense", shares[0], ".0%")
 chapter.number("alone-rare", shares[1], ".0%")
-chapter.number("density-rank", rank_correlation(density, read_alike), "+.2f")
+chapter.number("density-rank", rank_correlation(density, twins.values), "+.2f")
+lost = "dense" if shares[0] > shares[1] + 0.1 else "rare" if shares[1] > shares[0] + 0.1 else ""
+verdicts = {  # who does not come back, whether that can be a matter of measuring, and one reading
+    "dense": (
+        "The dense features are the ones that do not come back",
+        "It is the other way round",
+        "One reading is that dense features share out among them what the sparse ones leave over, and that there are "
+        "many ways to do so, of which each run finds another. A sparse feature that reads one token leaves no such "
+        "freedom.",
+    ),
+    "rare": (
+        "The rare features are the ones that do not come back",
+        "So that may be the reason",
+        "One reading is that there are more rare properties of the text than features, and that each run finds a part "
+        "of them.",
+    ),
+    "": ("Neither end of the range stands out", "It is not so", "So density is not what decides."),
+}
+for name, verdict in zip(("density-verdict", "measuring-verdict", "reading"), verdicts[lost], strict=True):
+    chapter.number(name, verdict)
+alone_single, alone_together = (np.median(values[alone]) if alone.any() else 0.0 for values in (single, combined))
+chapter.number("alone-single", alone_single, ".2f")
+chapter.number("alone-together", alone_together, ".2f")
+chapter.number("alone-variance", alone_together**2, ".0%")
 chapter.number(
-    "density-verdict",
-    "The dense features are the ones that do not come back"
-    if shares[0] > shares[1] + 0.1
-    else "The rare features are the ones that do not come back"
-    if shares[1] > shares[0] + 0.1
-    else "Neither end of the range stands out",
+    "pieces-verdict",
+    "So pieces are the larger part of the answer"
+    if alone_together**2 > 0.5
+    else "So pieces are a part of the answer, and not the larger one"
+    if alone_together > alone_single + 0.05
+    else "So pieces are not the answer",
 )
-chapter.number("alone-single", np.median(single[alone]) if alone.any() else 0.0, ".2f")
-chapter.number("alone-together", np.median(combined[alone]) if alone.any() else 0.0, ".2f")
-chapter.number("alone-variance", np.median(combined[alone]) ** 2 if alone.any() else 0.0, ".0%")
-chapter.number("one-token", (reads[i[high]].max(1) > 0.5).mean(), ".0%")
 chapter.number("rest-together", np.median(combined[~alone]) ** 2 if (~alone).any() else 0.0, ".0%")
+chapter.number("one-token", (reads[i[high]].max(1) > 0.5).mean(), ".0%")
 
 # %% [markdown]
 # Call a feature *without a twin* if its best partner stays below 0.5: {glue:text}`alone` of them.
@@ -756,16 +854,15 @@ chapter.number("rest-together", np.median(combined[~alone]) ** 2 if (~alone).any
 # one token in a hundred, and {glue:text}`alone-rare` of those below one in a thousand. Spearman's correlation between
 # density and the correlation with the twin is {glue:text}`density-rank`.
 #
-# Is it a matter of measuring? Of a dense feature we have seen the most, of a rare one the least, so measuring could only
-# explain the rare ones. Has B/1 the feature in pieces? That can be tested. Take the ten best partners and the best weighted sum of them. For the features without a twin, the median goes
-# from {glue:text}`alone-single` to {glue:text}`alone-together`. Squared, that is {glue:text}`alone-variance` of the
-# variance; for the others, {glue:text}`rest-together`. So pieces are part of the answer. How large a part, the table
-# above says for each density.
+# Is it a matter of measuring? Of a dense feature we have seen the most, of a rare one the least. So if measuring were
+# the reason, the rare ones would be without a twin. {glue:text}`measuring-verdict`.
 #
-# A dense feature that no ten others can make up is a poor candidate for a property of the text. One reading is that
-# dense features share out among them what the sparse ones leave over, and that there are many ways to do so, of which
-# each run finds another. Sparse features that read one token in one kind of text leave no such freedom. Here are some
-# of the densest without a twin:
+# Has B/1 the feature in pieces? That can be tested, on other contexts than those that chose the pieces. For the
+# features without a twin, the median goes from {glue:text}`alone-single` for the best partner to
+# {glue:text}`alone-together` for the best weighted sum of ten. Squared, that is {glue:text}`alone-variance` of the
+# variance; for the others, it is {glue:text}`rest-together`. {glue:text}`pieces-verdict`.
+#
+# {glue:text}`reading` Here are the densest features without a twin:
 
 # %% tags=["hide-input"]
 lonely = np.flatnonzero(alone)
@@ -787,8 +884,8 @@ plots.table(
 # %% [markdown]
 # ```{admonition} A trap: universal is not the same as true
 # :class: warning
-# Two runs on the same text, with the same tokens and the same recipe, also share their faults. A feature that both
-# find may be a property of the tokeniser, or of what L1 rewards. Of the twins above {glue:text}`high`,
+# Two runs on the same text, with the same tokens and the same recipe, also share their faults. A feature that both find
+# may be a property of the tokeniser, or of what L1 rewards. Of the twins above {glue:text}`high`,
 # {glue:text}`one-token` have more than half of their activation on one single token. And a feature that only one run
 # finds may be real and simply not have made it into the other dictionary. Universality rules out one bad explanation,
 # the seed. It does not rule out the others.
@@ -800,22 +897,24 @@ plots.table(
 # |---|---|---|
 # | median best correlation, features | 0.72 | {glue:text}`feature-median` ({glue:text}`features` features) |
 # | median best correlation, neurons | 0.46 | {glue:text}`neuron-median` ({glue:text}`n-neurons` neurons) |
-# | features, shuffled tokens | not stated | {glue:text}`shuffled-median` |
+# | features, shuffled tokens | – | {glue:text}`shuffled-median` |
+# | features, partners in random/1 | – | {glue:text}`control-median` |
+# | tokens in context, partners in B/1 and in random/1 | – | {glue:text}`tic-other`, {glue:text}`tic-control` |
 # | attributions follow activations | closely | Spearman {glue:text}`attribution-rank` |
 # | logit weights follow activations | often not | Spearman {glue:text}`logit-rank` |
-# | … counted by what comes next | not stated | Spearman {glue:text}`stake-rank` |
+# | … counted by what comes next | – | Spearman {glue:text}`stake-rank` |
 #
-# **How our set-up differs.** The paper's text is the Pile and its vocabulary is larger. Our text has few kinds, and our
-# tokens are short, so that more features are about single tokens. These are easy to find again, which raises the
-# median. We count on {glue:text}`tokens` tokens, and a feature that is ultralow there is left out. The paper's
-# dictionaries learned from eight billion activations each. {doc}`/book/differences` has the full list.
+# **How our set-up differs.** The paper's text is the Pile, and its dictionaries learned from eight billion activations
+# each. Our text has few kinds. We count on {glue:text}`tokens` tokens, and leave out what is ultralow there.
+# {doc}`/book/differences` has the full list.
 #
 # ```{admonition} Takeaways
 # :class: note
 # - To compare all features of two models takes one sparse matrix product: seconds, not hours.
 # - A best match means nothing without its null, and a median hides those without a match.
-# - Logit weights differ where nothing is at stake. Count tokens by how often they come next, or use attributions.
+# - Logit weights may differ where nothing is at stake. Count tokens by how often they come next, or use attributions.
 # - An attribution contains the activation. That they agree says less than it seems.
+# - A feature for a token may come back in any model that reads tokens. Ask what is left without these.
 # - Universality speaks against an accident of the seed, and against nothing else.
 # ```
 #
@@ -1015,8 +1114,8 @@ for low, high_end in ((0, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1)):
 check_mutual(mutual_choice)
 
 # %% [markdown]
-# Strong choices are nearly always mutual, weak ones hardly ever. "Best partner" without a look at its strength calls
-# things twins that are none.
+# The stronger the choice, the more often it is mutual. "Best partner" without a look at its strength calls things twins
+# that are none.
 #
 # ````{solution-end}
 # ````
@@ -1143,12 +1242,13 @@ check_null.refuses(unsorted, because="must rise")
 # *Difficulty 4/5 · importance 4/5 · 25 minutes.* An open question: which features of A/1 does B/1 have in two pieces?
 # Find one, and set `answer = (feature, piece, other_piece)`, the numbers of a feature of A/1 and of two features of
 # B/1. The two together should do clearly better than the best single partner: their multiple correlation with the
-# feature, on the first thousand contexts, should be higher than the best single correlation by at least 0.1. Then look
+# feature, on `part`, the first contexts, should be higher than the best single correlation by at least 0.1. Then look
 # at the three, with `plots.feature_examples`. What divides the pieces: the token, the kind of text, the strength?
 #
 # ````{admonition} Hint 1
 # :class: dropdown
-# `across` holds the correlations of A/1 with B/1 on these contexts, `within` those inside B/1.
+# `across` holds the correlations of A/1 with B/1 on these contexts, `within` those inside B/1. The evidence itself is
+# in `part` and `other_part`.
 # ````
 # ````{admonition} Hint 2
 # :class: dropdown
@@ -1177,7 +1277,7 @@ def check_pieces(answer):
     assert piece != other_piece, "take two different pieces"
     values = np.stack([part.dense(feature), other_part.dense(piece), other_part.dense(other_piece)])[:, :, 1:]
     values = values.reshape(3, -1).astype(np.float64)
-    assert (values.max(1) > 0).all(), "one of them is silent on the first thousand contexts"
+    assert (values.max(1) > 0).all(), "one of them is silent on these contexts"
     r = np.corrcoef(values)
     squared = (r[0, 1] ** 2 + r[0, 2] ** 2 - 2 * r[0, 1] * r[0, 2] * r[1, 2]) / max(1 - r[1, 2] ** 2, 1e-9)
     gain = np.sqrt(max(squared, 0)) - part_best(feature)
@@ -1185,7 +1285,7 @@ def check_pieces(answer):
 
 
 def part_best(feature: int) -> float:
-    """The best single correlation of a feature of A/1 on the first thousand contexts."""
+    """The best single correlation of a feature of A/1 on these contexts."""
     return float(across[feature].max())
 
 
@@ -1219,9 +1319,9 @@ plots.feature_examples(other_part, answer[1], pieces, top=3, intervals=2, per_in
 plots.feature_examples(other_part, answer[2], pieces, top=3, intervals=2, per_interval=1)
 
 # %% [markdown]
-# What one run keeps together, another divides. The division is not arbitrary: each piece is itself something that can
-# be named. The chapter on feature splitting follows this through dictionaries of growing size. Here the sizes are the
-# same, and still the two runs cut at different places.
+# What one run keeps together, another divides. If you can name each of the pieces, the other run did not cut anywhere,
+# but at a joint. {doc}`splitting` follows such cuts through dictionaries of growing size. Here the sizes are the same,
+# and still the two runs cut at different places.
 #
 # ````{solution-end}
 # ````
