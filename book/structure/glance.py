@@ -1370,7 +1370,8 @@ check_unexplained.refuses(
 # ```
 
 # %% tags=["stub"]
-feature, pattern = None, None
+feature = None
+pattern = None
 
 
 # %% tags=["check", "hide-input"]

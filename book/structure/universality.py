@@ -1310,13 +1310,15 @@ answer = best[1:]
 print(f"A/1/{answer[0]} is B/1/{answer[1]} and B/1/{answer[2]}: {part_best(answer[0]) + best[0]:.2f} together, "
       f"{part_best(answer[0]):.2f} at best alone")  # fmt: skip
 print("on", mostly(reads[answer[0]]), "| and", *(f"{mostly(other_reads[piece])} |" for piece in answer[1:]))
-check_pieces(answer)
 
 # %%
 plots.feature_examples(other_part, answer[1], pieces, top=3, intervals=2, per_interval=1)
 
 # %%
 plots.feature_examples(other_part, answer[2], pieces, top=3, intervals=2, per_interval=1)
+
+# %%
+check_pieces(answer)
 
 # %% [markdown]
 # What one run keeps together, another divides. If you can name each of the pieces, the other run did not cut anywhere,
