@@ -350,6 +350,35 @@ def test_keyboard_moves_a_slider(browser) -> None:
     visit.close()
 
 
+def test_keyboard_chooses_from_a_menu(browser) -> None:
+    visit = Visit(browser, "book/structure/splitting", "light")
+    menu = visit.page.locator(".updatemenu-header")
+    before = menu.text_content()
+    menu.focus()
+    visit.page.keyboard.press("Enter")  # opens it, and the first entry has the focus
+    visit.page.keyboard.press("Tab")
+    chosen = visit("document.activeElement.textContent")
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_function("document.querySelectorAll('.updatemenu-dropdown-button').length === 0")
+    assert menu.text_content() == chosen != before
+    assert visit("document.activeElement.matches('.updatemenu-header')")
+    assert not visit.errors
+    visit.close()
+
+
+def test_a_box_searches_a_figure(browser) -> None:
+    visit = Visit(browser, "book/structure/splitting", "light")
+    visit.page.locator(".book-figure-search input").fill("single token")
+    status = visit.page.locator(".book-figure-search [role=status]")
+    visit.page.wait_for_function("document.querySelector('.book-figure-search [role=status]').textContent")
+    found, of = map(int, re.fullmatch(r"(\d+) of (\d+) features", status.text_content()).groups())
+    assert 0 < found < of
+    listed = visit.page.locator(".book-figure-search li").all_inner_texts()
+    assert listed and all("single token" in line for line in listed)
+    assert not visit.errors
+    visit.close()
+
+
 @pytest.mark.parametrize("page", LABELS)
 def test_exercises_of_a_page(browser, page: str) -> None:
     """Each has its blank answer, a folded check and a box to tick; what the wrong answers print is not there."""

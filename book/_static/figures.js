@@ -64,14 +64,20 @@
     figure.dataset.drawn = "true";
   }
 
-  // plotly.js draws buttons and sliders for the mouse alone. This gives them to the keyboard and to screen readers.
+  // plotly.js draws buttons, menus and sliders for the mouse alone. This gives them to the keyboard and to screen
+  // readers. The entries of a menu are there only while it is open.
   function operable(plot) {
-    plot.querySelectorAll(".updatemenu-button").forEach((button) => {
+    const [header, entry] = [".updatemenu-header", ".updatemenu-dropdown-button"];
+    plot.querySelectorAll([".updatemenu-button", header, entry].join()).forEach((button) => {
       describe(button, { role: "button", tabindex: 0, "aria-label": button.textContent });
+      if (button.matches(header)) button.setAttribute("aria-haspopup", "true");
       button.onkeydown = (event) => {
         if (event.key !== "Enter" && event.key !== " ") return;
         event.preventDefault();
+        const next = { [header]: entry, [entry]: header }[`.${button.classList[0]}`]; // where the focus goes
         button.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+        operable(plot);
+        if (next) plot.querySelector(next)?.focus();
       };
     });
     plot.querySelectorAll(".slider-group").forEach((group, index) => {
