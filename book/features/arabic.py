@@ -73,9 +73,13 @@ verdicts = Verdicts(NAME, text, page=f"features/{NAME}")  # puts what follows in
 chapter.number("text", text)
 chapter.number("why-text", why_text)
 chapter.number("tokens", ids[:, 1:].size, ",")
+chapter.number("contexts", len(ids), ",")
+chapter.number("contexts-with", int(touches.any(1).sum()))
 
 # %% [markdown]
-# This page was run on {glue:text}`why-text`: {glue:text}`tokens` tokens that the model was not trained on.
+# This page was run on {glue:text}`why-text`: {glue:text}`tokens` tokens that the model was not trained on. Arabic
+# stands in {glue:text}`contexts-with` of {glue:text}`contexts` contexts. Tokens of one context resemble each other, so
+# the numbers below are worth as much as that many draws, and not as many as there are tokens.
 #
 # ## A score for "this is Arabic"
 #
@@ -607,16 +611,28 @@ case_plots.chance(chance)
 worst = max(found.correlation for name, found in chance.items() if name != "A/1")
 chapter.number("chance-correlation", worst, ".2f")
 chapter.number("chance-mass", max(found.mass_in_context for name, found in chance.items() if name != "A/1"), ".0%")
-chapter.number("chance-logit", chance["untrained"].logit_auc, ".2f")
-chapter.number("chance-pinned", chance["untrained"].pinned_share, ".0%")
+by_luck = chance["untrained"]
+chapter.number("chance-logit", by_luck.logit_auc, ".2f")
+chapter.number("chance-pinned", by_luck.pinned_share, ".0%")
+if by_luck.logit_auc < 0.75:
+    told = "So what the weights say is harder to get by chance than what the activations say"
+else:
+    told = "So weights can look good by chance, too: of thousands of directions, some point at a script"
+chapter.number("weights-told", told)
+missing = by_luck.effect is None or np.isnan(by_luck.effect)
+told = "There is no Arabic behind it to remove it from" if missing else (
+    f"Removing it changes the log-likelihood of an Arabic next token by {by_luck.effect:+.2f} nats, where removing the "
+    f"feature changes it by {removed.effect:+.2f}"
+)  # fmt: skip
+chapter.number("chance-removed", told)
 
 # %% [markdown]
 # The best control reaches a correlation of {glue:text}`chance-correlation`, the feature {glue:text}`correlation`.
 # Read the rows, not only the columns. A token itself says much about its script, and neurons see the token whatever
 # the weights are. So watching alone, with its share of the activation of up to {glue:text}`chance-mass`, can look
-# like something for a control. What the feature *does* is harder to get by chance: for the untrained dictionary the
-# logit weights have an AUC of {glue:text}`chance-logit`, where one half is none, and pinning gives
-# {glue:text}`chance-pinned` Arabic.
+# like something for a control. What does a control *do*? The logit weights of the untrained dictionary's best have an
+# AUC of {glue:text}`chance-logit`, where one half is none and the feature has {glue:text}`logit-auc`.
+# {glue:text}`weights-told`. {glue:text}`chance-removed`. Pinned, it writes {glue:text}`chance-pinned` Arabic.
 #
 # ## Verdict
 #

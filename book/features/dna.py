@@ -97,6 +97,8 @@ upper_only = np.array([token == token.upper() for token in pieces])[ids]
 chapter.number("text", text)
 chapter.number("why-text", why_text)
 chapter.number("tokens", ids[:, 1:].size, ",")
+chapter.number("contexts", len(ids), ",")
+chapter.number("contexts-with", int(inside[:, 1:].any(1).sum()))
 chapter.number("base-rate", inside[:, 1:].mean(), ".2%")
 chapter.number("base-rate-exact", exact[:, 1:].mean(), ".2%")
 chapter.number("one-wrong", (one_token & ~exact).sum() / max(one_token.sum(), 1), ".0%")
@@ -108,7 +110,7 @@ chapter.number("missed-lower", (~upper_only[kinds == 1]).mean() if (kinds == 1).
 
 # %% [markdown]
 # This page was run on {glue:text}`why-text`: {glue:text}`tokens` tokens. {glue:text}`base-rate` of them score above
-# zero.
+# zero, in {glue:text}`contexts-with` of {glue:text}`contexts` contexts.
 #
 # With strings of one token, {glue:text}`one-wrong` of the tokens above zero would not be DNA: a rare token of two or
 # three such letters is enough. With two or more it is {glue:text}`two-wrong`, line breaks within a sequence included:

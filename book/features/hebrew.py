@@ -53,6 +53,8 @@ by_characters = evidence.correlations(exact)
 chapter.number("text", text)
 chapter.number("why-text", why_text)
 chapter.number("tokens", ids[:, 1:].size, ",")
+chapter.number("contexts", len(ids), ",")
+chapter.number("contexts-with", int(exact.any(1).sum()))
 chapter.number("feature", studied.name)
 chapter.number("base-rate", inside[:, 1:].mean(), ".2%")
 chapter.number("base-rate-exact", exact[:, 1:].mean(), ".2%")
@@ -61,8 +63,9 @@ chapter.number("agree", "the same" if agree else f"another, A/1/{by_characters.a
 
 # %% [markdown]
 # This page was run on {glue:text}`why-text`: {glue:text}`tokens` tokens. {glue:text}`base-rate` of them score above
-# zero, {glue:text}`base-rate-exact` hold a Hebrew character or part of one. The proxy's best feature is
-# {glue:text}`feature`; the characters choose {glue:text}`agree`.
+# zero, {glue:text}`base-rate-exact` hold a Hebrew character or part of one, in {glue:text}`contexts-with` of
+# {glue:text}`contexts` contexts. The proxy's best feature is {glue:text}`feature`; the characters choose
+# {glue:text}`agree`.
 
 # %%
 plots.feature_examples(evidence, studied.index, pieces, top=4, intervals=6, per_interval=2)
