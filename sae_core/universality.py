@@ -119,7 +119,7 @@ def shuffled(evidence: Evidence, seed: int = 0) -> Evidence:
 
 def alive(evidence: Evidence) -> np.ndarray:
     """Which features are neither dead nor ultralow on a text, bool [n_features]."""
-    return (evidence.counts > 0) & (evidence.density >= ULTRALOW_DENSITY)
+    return evidence.density >= ULTRALOW_DENSITY
 
 
 class Partners(NamedTuple):

@@ -100,7 +100,7 @@ def test_planted_twins_are_found_and_are_the_less_alike_the_more_they_were_blurr
 
 
 def test_only_features_that_take_part_are_asked_and_chosen():
-    correlation = np.array([[0.9, 0.5, 0.1], [0.8, 0.2, 0.3], [0.1, 0.7, 0.6]])
+    correlation = np.array([[0.9, 0.5, -0.8], [0.8, 0.2, 0.3], [0.1, 0.7, 0.6]])
     found = universality.best_partners(correlation, np.array([True, False, True]), np.array([False, True, True]))
     assert [part.tolist() for part in found] == [[0, 2], [1, 1], [0.5, 0.7]]
     with pytest.raises(SaeCoreError, match="more text"):

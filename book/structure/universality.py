@@ -575,7 +575,7 @@ chapter.number(
 # activations goes from {glue:text}`logit-rank` to {glue:text}`stake-rank`. {glue:text}`stake-verdict`.
 #
 # The paper's extreme pair is A/1/3949 and B/1/3321: it fires on `pone`, expects a full stop, and has a correlation of
-# activations of 0.98 and a negative one of logit weights.
+# activations of 0.98 and a negative one of logit weights. Ours is in the first row of the table.
 #
 # ### Writing alike, reading differently
 #
