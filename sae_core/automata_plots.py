@@ -16,7 +16,7 @@ STATE, EDGE, QUIET = plots.PALETTE[0], plots.PALETTE[1], plots.PALETTE[7]
 FILL = [[0, "rgba(34,104,202,0.04)"], [1, "rgba(34,104,202,0.5)"]]  # of STATE, so that a label on it can be read
 # Lengths in the unit of the graph, in which states lie on a circle of radius 1. It is as many pixels wide as high.
 PIXELS, RADIUS, GAP = 92, 0.36, 0.06  # of the unit; of a state; between a state and an arrow
-CHARACTERS = 34  # of the text below the graph: as many as a narrow screen has room for
+CHARACTERS = 30  # of the text below the graph: as many as a narrow screen has room for
 
 
 def _positions(n: int) -> np.ndarray:
@@ -154,6 +154,7 @@ def replay(automaton: Automaton, ids: np.ndarray, activations: np.ndarray, piece
         f"tokens that the model wrote; {follows.sum()} of them follow an edge.",
         showlegend=False,
         dragmode=False,
+        modebar={"remove": ["select", "lasso"]},
         height=round(PIXELS * (high - low + 1)) + 150,  # the controls above and below take 150
         xaxis={**hidden, "range": [-1.5, 1.5]},
         yaxis={**hidden, "range": [low - 1, high], "scaleanchor": "x"},

@@ -678,22 +678,24 @@ for title in drawn:
 #|   activation (middle and bottom).
 names, values = [*tried][::-1], np.array([*tried.values()]).reshape(-1, 6)[::-1]
 where = ["where the state fires", "where another state fires", "on random prompts"]
-figure = make_subplots(3, 1, vertical_spacing=0.1, subplot_titles=where)
+edges_shown = [name.partition(": ")[2] for name in names]  # all different, and narrow screens have no room for more
+figure = make_subplots(3, 1, vertical_spacing=0.07, subplot_titles=where)
+figure.update_annotations(x=0, xanchor="left")
 for row, held, colour in ((1, "ablated", plots.PALETTE[1]), (2, "pinned", plots.PALETTE[0]),
                           (3, "pinned", plots.PALETTE[0])):  # fmt: skip
     for column, name, shade in ((2 * row - 2, "as it is", plots.PALETTE[7]), (2 * row - 1, held, colour)):
         figure.add_bar(
-            y=names, x=values[:, column], name=name, orientation="h", marker_color=shade, legendgroup=name,
+            y=edges_shown, x=values[:, column], name=name, orientation="h", marker_color=shade, legendgroup=name,
             showlegend=row == 1 or (row == 2 and name == held), hovertemplate="%{y}: %{x:.0%}", row=row, col=1,
         )  # fmt: skip
-figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+figure.update_xaxes(tickformat=".0%", rangemode="tozero", nticks=5, tickangle=0)
 figure.update_xaxes(title="next tokens with the next state", row=3, col=1)
 said = "; ".join(
     f"{name}: {one[0]:.0%}, ablated {one[1]:.0%}; where another state fires {one[2]:.0%}, pinned {one[3]:.0%}; random "
     f"prompts {one[4]:.1%}, pinned {one[5]:.1%}"
     for name, one in zip(names[::-1], values[::-1], strict=True)
 )
-plots.describe(figure, f"Three panels of bars by edge. {said}.", barmode="group", height=260 + 96 * len(names))
+plots.describe(figure, f"Three panels of bars by edge. {said}.", barmode="group", height=260 + 90 * len(names))
 
 # %% tags=["remove-cell"]
 intact, ablated, beside_intact, beside_pinned, unpinned, pinned = values.T
