@@ -431,7 +431,7 @@ plots.table(["claim", "control", "Arabic", "DNA", "base64", "Hebrew"], rows)
 # the median over all features with the text shuffled (A23). <!-- numbers: 95 % (the usual interval) -->
 #
 # Two claims of the case studies are not in the table. For *sensitivity* (A16) the control is the same search in
-# random/1, in an untrained dictionary and on shuffled text; each chapter has a section for it. For *other features in
+# random/1, in an untrained dictionary and on shuffled text; each chapter has a table of it. For *other features in
 # the gaps* (A17) nobody has a control: more features cover more by construction.
 #
 # And the claims about the whole dictionary:
