@@ -900,10 +900,10 @@ sharper = again["tokens"][-1] / once["tokens"][-1]
 chapter.number(
     "data-verdict",
     "Fresh data make them sharper, too"
-    if sharper > 1.05
+    if sharper > 1.1
     else "Repeated data make them sharper, which is no good sign: they fit the tenth that they see"
-    if sharper < 0.95
-    else "Sharpness comes with the steps, and it does not matter whether the data repeat",
+    if sharper < 0.9
+    else "Sharpness comes with the steps; whether the data repeat makes a difference of less than a tenth",
 )
 
 # %% [markdown]
