@@ -206,10 +206,10 @@ n_walks = chapter.size(quick=48, full=256)
 loop_walks = automata.walks(model, sae, second, loop.states, n_walks)
 
 # %% [markdown]
-# **How to read the figures.** Circles are states, and beside each arrow stands the edge. Press *play*, or move the
-# slider. Below the graph stands what the model wrote, as text and token by token; the token in bold is the last. A
-# state that fires on it has a bold rim, and is filled by how strongly it fires. An arrow lights up when the token
-# follows it, and carries the token.
+# **How to read the figures.** Circles are states, and beside each arrow stands the edge on the first half of the text.
+# Press *play*, or move the slider. Below the graph stands what the model wrote, as text and token by token; the token
+# in bold is the last. A state that fires on it has a bold rim, and is filled by how strongly it fires. An arrow lights
+# up when the token follows it, and carries the token.
 #
 # The model wrote from a prompt of the second half that ends where a state fires. Of all the samples, the code shows the
 # one in which most tokens follow. How the others do comes below.
@@ -443,8 +443,8 @@ states_of(chosen_script)
 # %% [markdown]
 # ### Four states: mark-up
 #
-# The paper's largest example is HTML: a tag opens, it gets a name, it closes, white space follows, and the next tag
-# opens. {glue:text}`html-told`
+# The paper's example is HTML: a tag opens, it gets a name, it closes, white space follows, and the next tag opens.
+# {glue:text}`html-told`
 
 # %% tags=["hide-input"]
 #| label: fig-automata-markup
