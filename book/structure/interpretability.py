@@ -1095,9 +1095,9 @@ check_twins(twins)
 n_partners, density = len(set(partners.tolist())), np.median(evidence["features"].density[partners])
 chapter.number(
     "matched",
-    f"The {len(partners)} neurons have {n_partners} different {'partner' if n_partners == 1 else 'partners'}. "
+    (f"The {len(partners)} neurons have {n_partners} partners. " if n_partners > 1 else "All have the same partner. ")
     + (
-        f"In the median, these fire on {density:.1%} of the tokens and neurons on {np.median(neuron_density):.1%}. "
+        f"In the median, partners fire on {density:.1%} of the tokens and neurons on {np.median(neuron_density):.1%}. "
         "There is no feature to compare with, so the question has no answer here: neurons and features hardly overlap."
         if density < np.median(neuron_density) / 2
         else f"Of the difference of {medians['features'] - medians['neurons']:.2f}, "
