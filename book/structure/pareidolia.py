@@ -524,8 +524,8 @@ chapter.number(
 )
 
 # %% [markdown]
-# {glue:text}`table-text`. Of {glue:text}`comparisons` comparisons, {glue:text}`beaten` beat their control,
-# {glue:text}`lost` do not, and {glue:text}`unknown` are not recorded. {glue:text}`lost-list`
+# {glue:text}`table-text`. Of {glue:text}`comparisons` comparisons, {glue:text}`beaten` beat their control and
+# {glue:text}`lost` do not; not recorded: {glue:text}`unknown`. {glue:text}`lost-list`
 #
 # To beat a control is less than to pass a bar. The bars were set before anything was measured, and a claim can beat
 # chance by far and still miss its bar. The column of outcomes goes by the bars.
