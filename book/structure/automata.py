@@ -689,7 +689,7 @@ for row, held, colour in ((1, "ablated", plots.PALETTE[1]), (2, "pinned", plots.
             showlegend=row == 1 or (row == 2 and name == held), hovertemplate="%{y}: %{x:.0%}", row=row, col=1,
         )  # fmt: skip
 figure.update_xaxes(tickformat=".0%", rangemode="tozero", nticks=5, tickangle=0)
-figure.update_xaxes(title="next tokens with the next state", row=3, col=1)
+figure.update_xaxes(title="next tokens", row=3, col=1)
 said = "; ".join(
     f"{name}: {one[0]:.0%}, ablated {one[1]:.0%}; where another state fires {one[2]:.0%}, pinned {one[3]:.0%}; random "
     f"prompts {one[4]:.1%}, pinned {one[5]:.1%}"
