@@ -187,7 +187,7 @@ def _most_at_once(model: LanguageModel, sae: SparseAutoencoder, contexts: Contex
 @torch.no_grad()
 def _separation(sae: SparseAutoencoder, rare: np.ndarray) -> dict:
     """What tells rare features from the others without their density: encoder bias and encoder · decoder (paper)."""
-    if min(rare[::2].sum(), rare[1::2].sum()) < 10:
+    if min(kind[start::2].sum() for kind in (rare, ~rare) for start in (0, 1)) < 10:
         return {}  # too few to fit and score a classifier
     dot = (sae.W_enc.T * sae.W_dec).sum(1).numpy()
     return {
