@@ -677,7 +677,7 @@ for title in drawn:
 #|   On how many of the next tokens the next state fires: as it is, and with the state held at 0 (top) or at its largest
 #|   activation (middle and bottom).
 names, values = [*tried][::-1], np.array([*tried.values()]).reshape(-1, 6)[::-1]
-where = ["where the state fires", "where another state fires", "on random prompts"]
+where = ["where the state fires", "where another fires", "on random prompts"]
 edges_shown = [name.partition(": ")[2] for name in names]  # all different, and narrow screens have no room for more
 figure = make_subplots(3, 1, vertical_spacing=0.07, subplot_titles=where)
 figure.update_annotations(x=0, xanchor="left")
