@@ -22,7 +22,6 @@ from functools import cache
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +32,7 @@ from sae_core.cards import provenance
 from sae_core.errors import SaeCoreError
 from sae_core.files import cache_folder, write_text_atomically
 from sae_core.language_model import LanguageModel, load_model, to_tensor
-from sae_core.metrics import dictionary_metrics, linear_auc, loss_recovered
+from sae_core.metrics import dictionary_metrics, loss_recovered
 from sae_core.recipe import TrainConfig, paper_scaled
 from sae_core.runs import cache_activations, head, seconds_to_train, training_text
 from sae_core.tokens import Contexts, load_contexts
@@ -166,7 +165,6 @@ def measure(model: LanguageModel, sae: SparseAutoencoder, validation: Contexts) 
             "density_below": RARE,
             "features": int(rare.sum()),
             "share_on_one_token": _most_at_once(model, sae, head(validation, TOKENS), rare) / max(1, int(rare.sum())),
-            **_separation(sae, rare.numpy()),
             "encoder_cosine": _cosine_with_mean(encoder),
             "decoder_cosine": _cosine_with_mean(decoder),
             "encoder_mean": [round(value, 4) for value in _unit(encoder.sum(0)).tolist()],
@@ -182,19 +180,6 @@ def _most_at_once(model: LanguageModel, sae: SparseAutoencoder, contexts: Contex
         x = harvest(model.network, to_tensor(contexts.ids[part : part + rows]))[:, 1:]
         most = max(most, int((sae.encode(x)[..., chosen] > 0).sum(-1).max()))
     return most
-
-
-@torch.no_grad()
-def _separation(sae: SparseAutoencoder, rare: np.ndarray) -> dict:
-    """What tells rare features from the others without their density: encoder bias and encoder · decoder (paper)."""
-    if min(kind[start::2].sum() for kind in (rare, ~rare) for start in (0, 1)) < 10:
-        return {}  # too few to fit and score a classifier
-    dot = (sae.W_enc.T * sae.W_dec).sum(1).numpy()
-    return {
-        "separation_auc": linear_auc(np.stack([sae.b_enc.numpy(), dot], 1), ~rare),
-        "encoder_dot_decoder": float(np.median(dot[rare])),
-        "high_encoder_dot_decoder": float(np.median(dot[~rare])),
-    }
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
-from sae_core import chapter, evidence, metrics, plots
+from sae_core import bundle, chapter, evidence, metrics, plots
 from sae_core.activations import harvest, patched
 from sae_core.autoencoder import load_dictionary
 from sae_core.corpus import open_corpus
@@ -325,8 +325,6 @@ if peaks:
         tokens=n_tokens,
     )
 cosine = (torch.nn.functional.normalize(dictionary.W_enc.T, dim=1) * dictionary.W_dec).sum(1).detach().numpy()
-dot = (dictionary.W_enc.T * dictionary.W_dec).sum(1).detach().numpy()
-bias = dictionary.b_enc.detach().numpy()
 at_random = 3 / np.sqrt(dictionary.d_in)
 
 # %% [markdown]
@@ -574,29 +572,58 @@ chapter.number("dense-lift", lift[top_dense, -1], ".1f")
 #
 # ```{admonition} In which units?
 # :class: note
-# A/1 was trained on activations scaled so that their mean squared norm is $n$. Afterwards the scale was folded into
-# its biases, so that it takes raw activations. Dot products do not depend on the scale, because decoder rows have
-# norm 1 and codes are in the units of the input. Biases do: ours are in raw activation units and cannot be compared
-# with the paper's.
+# Our dictionaries were trained on activations scaled so that their mean squared norm is $n$. Afterwards the scale was
+# folded into their biases, so that they take raw activations. Dot products do not depend on the scale, because decoder
+# rows have norm 1 and codes are in the units of the input. Biases do: ours are in raw activation units and cannot be
+# compared with the paper's.
 # ```
 #
+# It takes a dictionary that has rare features. {glue:text}`why-wide` It is large, so we count on fewer tokens,
+# {glue:text}`wide-tokens`. We call a feature **rare** if it fires on less than one token in 100,000, silent ones
+# included, and the others **high**.
+#
+# <!-- numbers: 100,000 (the inverse of RARE below) -->
+
+# %%
+wide_name = "A/2" if "A/2" in bundle.available("cfg.json") else "A/1"
+wide = load_dictionary(wide_name)
+on_fewer = evidence.feature_evidence(model, wide, contexts.head(1000))
+RARE = 1e-5
+rare, never = on_fewer.density < RARE, on_fewer.counts == 0
+bias = wide.b_enc.detach().numpy()
+dot = (wide.W_enc.T * wide.W_dec).sum(1).detach().numpy()
+print(f"{wide_name}: {rare.sum():,} rare, of which {never.sum():,} are silent, and {(~rare).sum():,} high")
+
+# %% tags=["remove-cell"]
+chapter.number("wide", wide_name)
+chapter.number("wide-tokens", on_fewer.n_tokens, ",")
+chapter.number(
+    "why-wide",
+    f"A/1 has {ill:,} dead or ultralow ones here, and A/2 has many."
+    if wide_name == "A/2"
+    else "A larger one would have more of them than A/1, but none is there.",
+)
+
+# %% [markdown]
 # ```{admonition} Predict
 # :class: tip
-# Where will the dead features lie: with the ultralow ones, with the ordinary ones, or somewhere else?
+# Where will the silent features lie: with the rare ones that fired, with the high ones, or somewhere else?
 # ```
 
 # %% tags=["hide-input"]
 #| label: fig-density-3d
 #| caption: >-
-#|   Each point is a feature; drag to turn. Dead features are drawn half a step below the floor. At most 500
-#|   features of a group are shown.
+#|   Features of {glue:text}`wide`, a point for each; drag to turn. Silent ones are drawn half a step below the floor.
+#|   At most 500 features of a group are shown.
 rng = np.random.default_rng(0)
-marks = dict(zip(sizes, (plots.PALETTE[7], plots.PALETTE[1], plots.PALETTE[0], plots.PALETTE[2]), strict=True))
-log_density = np.log10(np.maximum(density, floor / 2))
+wide_floor = 1 / on_fewer.n_tokens
+log_density = np.log10(np.maximum(on_fewer.density, wide_floor / 2))
+three = {"silent": never, "rare": rare & ~never, "high": ~rare}
+marks = dict(zip(three, (plots.PALETTE[7], plots.PALETTE[1], plots.PALETTE[0]), strict=True))
 drawn = {
-    name: np.sort(rng.choice(np.flatnonzero(group == name), min(500, count), replace=False))
-    for name, count in sizes.items()
-    if count
+    name: np.sort(rng.choice(np.flatnonzero(of), min(500, of.sum()), replace=False))
+    for name, of in three.items()
+    if of.any()
 }
 
 
@@ -617,8 +644,7 @@ for name, chosen in drawn.items():
         hovertemplate="feature %{text}<br>log density %{x:.2f}<br>bias %{y:.3f}<br>dot %{z:.2f}",
     )
 medians = "; ".join(
-    f"{name}: bias {np.median(bias[group == name]):.3f}, dot product {np.median(dot[group == name]):.2f}"
-    for name in drawn
+    f"{name}: bias {np.median(bias[three[name]]):.3f}, dot product {np.median(dot[three[name]]):.2f}" for name in drawn
 )
 plots.describe(
     figure,
@@ -635,12 +661,12 @@ plots.describe(
 )
 
 # %% [markdown]
-# {numref}`fig-density-2d` shows the same cloud from the front and from the side. {glue:text}`dead-sentence`
+# {numref}`fig-density-2d` shows the same cloud from the front and from the side. {glue:text}`silent-sentence`
 
 # %% tags=["hide-input"]
 #| label: fig-density-2d
 #| caption: >-
-#|   Two views of the same features. Dotted line: the floor.
+#|   Two views of the same features of {glue:text}`wide`. Dotted line: the floor.
 figure = make_subplots(rows=2, cols=1, vertical_spacing=0.16)
 for row, across in ((1, log_density), (2, bias)):
     for name, chosen in drawn.items():
@@ -657,7 +683,7 @@ for row, across in ((1, log_density), (2, bias)):
             row=row,
             col=1,
         )
-figure.add_vline(np.log10(floor), line={"dash": "dot", "color": plots.PALETTE[7]}, row=1, col=1)
+figure.add_vline(np.log10(wide_floor), line={"dash": "dot", "color": plots.PALETTE[7]}, row=1, col=1)
 figure.update_xaxes(
     title="feature density", tickvals=decades, ticktext=[f"10<sup>{decade}</sup>" for decade in decades], row=1, col=1
 )
@@ -671,42 +697,40 @@ plots.describe(
 )
 
 # %% [markdown]
-# "Cleanly separable" can be put to a test. Call dead and ultralow features *rare* and the others *high*. The density
-# made these labels, so it may not help. Let a linear classifier guess the label from the two numbers that are left,
-# the bias and the dot product. We fit it on one half of the features and score it on the other. Its score is the
-# **AUC**: how often it ranks a random high feature above a random rare one. A coin gets 0.5, a clean separation 1.
+# "Cleanly separable" can be put to a test. The density made the labels *rare* and *high*, so it may not help. Let a
+# linear classifier guess the label from the two numbers that are left, the bias and the dot product. We fit it on one
+# half of the features and score it on the other. Its score is the **AUC**: how often it ranks a random high feature
+# above a random rare one. A coin gets 0.5, a clean separation 1.
 
 # %%
-rare = (group == "dead") | (group == "ultralow")
 x = np.stack([bias, dot], 1)
-enough = min(rare[::2].sum(), rare[1::2].sum()) >= 10
+enough = min(kind[start::2].sum() for kind in (rare, ~rare) for start in (0, 1)) >= 10
 if enough:
     print(f"both          {metrics.linear_auc(x, ~rare):.3f}")
     print(f"bias alone    {metrics.linear_auc(x[:, :1], ~rare):.3f}")
     print(f"product alone {metrics.linear_auc(x[:, 1:], ~rare):.3f}")
 else:
-    print(f"{rare.sum()} rare features are too few to fit a classifier and score it")
+    print("too few to fit a classifier and score it")
 
 # %% tags=["remove-cell"]
-rare_dot = float(np.median(dot[rare])) if rare.any() else None
-rare_bias = float(np.median(bias[rare])) if rare.any() else None
 high_dot = float(np.median(dot[~rare]))
+unit_encoders = torch.nn.functional.normalize(wide.W_enc.T, dim=1)
+wide_cosine = (unit_encoders * wide.W_dec).sum(1).detach().numpy()
 chapter.number("rare-features", int(rare.sum()), ",")
 chapter.number("high-features", int((~rare).sum()), ",")
-chapter.number("high-cosine", float(np.median(cosine[~rare])), ".2f")
+chapter.number("high-cosine", float(np.median(wide_cosine[~rare])), ".2f")
 chapter.number("at-random", at_random, ".2f")
+medians_of = {name: f"{np.median(dot[of]):.2f} and {np.median(bias[of]):.4f}" for name, of in three.items() if of.any()}
+chapter.number(
+    "silent-sentence",
+    f"The median dot product and bias of the silent features are {medians_of['silent']}; "
+    + (f"of the rare ones that fired, {medians_of['rare']}; " if "rare" in medians_of else "")
+    + f"of the high ones, {medians_of['high']}. Compare that with your guess."
+    if "silent" in medians_of
+    else "No feature is silent, so your guess about these stays untested here.",
+)
 if enough:
-    separation = metrics.linear_auc(x, ~rare)
-    clean = separation >= 0.95
-    sentence = (
-        f"On the second half the AUC is {separation:.3f}. An AUC close to 0 separates as well as one close to 1, "
-        "only upside down: then the high features have the *lower* numbers."
-    )
-    words = "clean by our bar of 0.95" if clean else "not clean by our bar of 0.95"
-else:
-    sentence = "There are too few rare ones to fit and score a classifier, so we give no AUC."
-    words = "undecided: too few rare features"
-if enough:
+    separation, rare_dot = metrics.linear_auc(x, ~rare), float(np.median(dot[rare]))
     chapter.claim(
         "A8",
         where="dictionary/density#fig-density-2d",
@@ -716,57 +740,23 @@ if enough:
         high_encoder_dot_decoder=high_dot,
         rare=int(rare.sum()),
         high=int((~rare).sum()),
-        tokens=n_tokens,
+        tokens=on_fewer.n_tokens,
     )
-chapter.number("auc-sentence", sentence)
-chapter.number("auc-words", words)
-medians_high = f"{high_dot:.2f} and the median bias {np.median(bias[~rare]):.4f}"
-chapter.number(
-    "medians-sentence",
-    f"The median dot product of the high features is {medians_high}"
-    + (f"; of the rare ones they are {rare_dot:.2f} and {rare_bias:.4f}." if rare.any() else "."),
-)
-if (group == "dead").any():
-    dead_sentence = (
-        f"The dead features have a median dot product of {np.median(dot[group == 'dead']):.2f} and a median bias of "
-        f"{np.median(bias[group == 'dead']):.4f}: compare that with your guess."
-    )
+    clean = "clean" if separation >= 0.95 else "not clean"
+    chapter.number("auc-words", f"{clean} by our bar of 0.95: {separation:.3f} ({wide_name})")
+    chapter.number("auc-sentence", f"On the half that it was not fitted on, the AUC is {separation:.3f}.")
+    chapter.number("inherited", f"Here it is {rare_dot:.2f}.")
 else:
-    dead_sentence = "On this text A/1 has no dead feature, so your guess about them stays untested here."
-chapter.number("dead-sentence", dead_sentence)
-chapter.number(
-    "labels-sentence",
-    "A dictionary without rare features has nothing to separate. The next chapter tests the paper's claim on "
-    "dictionaries that have some."
-    if not rare.any()
-    else "The border lies in the dip between two modes, so few features are on the wrong side by chance."
-    if has_cluster
-    else "The border lies next to the floor, so the labels are noisy: a feature seen once and one seen three times may "
-    "have the same true density. That alone pulls the AUC towards one half.",
-)
-left = density < (dip if len(peaks) >= 2 and not has_cluster else 0)
-if min(left[::2].sum(), left[1::2].sum()) >= 10:
-    at_dip = metrics.linear_auc(x, ~left)
-    chapter.number(
-        "dip-sentence",
-        f"Put the border at the dip between the modes instead, at {one_in(dip)}, and the AUC becomes {at_dip:.3f}. The "
-        f"features left of the dip {'form' if at_dip >= 0.95 else 'do not quite form'} a cloud of their own, around a "
-        f"dot product of {np.median(dot[left]):.2f}.",
-    )
-else:
-    chapter.number("dip-sentence", "There is no other border to try.")
-alive_norm = dictionary.W_enc.norm(dim=0)[torch.from_numpy(~rare)].mean().item()
+    chapter.number("auc-words", "undecided: too few rare features")
+    chapter.number("auc-sentence", "That is too few of a kind to fit and score a classifier, so we give no AUC.")
+    chapter.number("inherited", "")
+alive_norm = wide.W_enc.norm(dim=0)[torch.from_numpy(~rare)].mean().item()
 chapter.number("resampled-dot", 0.2 * alive_norm, ".2f")
-chapter.number(
-    "inherited",
-    f"Here it is {rare_dot:.2f}." if rare.any() else "This dictionary has no rare features to ask that about.",
-)
 
 # %% [markdown]
-# There are {glue:text}`rare-features` rare and {glue:text}`high-features` high features. {glue:text}`auc-sentence`
-# {glue:text}`medians-sentence`
-#
-# {glue:text}`labels-sentence` {glue:text}`dip-sentence`
+# There are {glue:text}`rare-features` rare and {glue:text}`high-features` high features. {glue:text}`auc-sentence` The
+# labels are noisy, as a feature seen twice and one seen four times may have the same true density. That alone pulls an
+# AUC towards one half.
 #
 # Others looked at the same three numbers. In the comments on Neel Nanda's replication {cite}`nanda2023replication`,
 # nostalgebraist notes that the rare cluster of the paper's figure has very negative biases and dot products around 0,
@@ -1275,12 +1265,12 @@ check_modes.refuses([number + 1 for number in n_modes], longest_stretch, because
 # ```
 # *Difficulty 3/5 · importance 3/5 · 20 minutes.* Nanda's rare features had nearly the same encoder direction, while
 # their decoders looked random. Check ours. Write `cosine_with_mean(rows)`: bring the rows to length 1, take their mean,
-# and return the median of the cosines of the rows with this mean. Use it on the 100 rarest features and on 100 random
-# ones of the others, for encoders and for decoders. What do random directions give?
+# and return the median of the cosines of the rows with this mean. Use it on the `rare` features of `wide` and on as
+# many random ones of the others, for encoders and for decoders. What do as many random directions give?
 #
 # ````{admonition} Hint 1
 # :class: dropdown
-# The encoders are the *columns* of `dictionary.W_enc`, the decoders the rows of `dictionary.W_dec`.
+# The encoders are the *columns* of `wide.W_enc`, the decoders the rows of `wide.W_dec`.
 # `torch.nn.functional` has `normalize` and `cosine_similarity`.
 # ````
 # ````{admonition} Hint 2
@@ -1330,13 +1320,13 @@ def cosine_with_mean(rows):
     return torch.nn.functional.cosine_similarity(unit, unit.mean(0, keepdim=True)).median().item()
 
 
-order = np.argsort(counts, kind="stable")
-sets = {"100 rarest": order[:100], "100 others": rng.choice(order[100:], 100, replace=False)}
-random_rows = torch.randn(100, dictionary.d_in, generator=torch.Generator().manual_seed(0))
-for name, chosen in sets.items():
-    encoders, decoders = dictionary.W_enc.T[chosen], dictionary.W_dec[chosen]
+order = np.argsort(on_fewer.counts, kind="stable")
+n = max(100, rare.sum())
+for name, chosen in {f"{n:,} rarest": order[:n], f"{n:,} others": rng.choice(order[n:], n, replace=False)}.items():
+    encoders, decoders = wide.W_enc.T[chosen], wide.W_dec[chosen]
     print(f"{name}: encoders {cosine_with_mean(encoders):.2f}, decoders {cosine_with_mean(decoders):.2f}")
-print(f"100 random directions: {cosine_with_mean(random_rows):.2f}")
+random_rows = torch.randn(n, wide.d_in, generator=torch.Generator().manual_seed(0))
+print(f"{n:,} random directions: {cosine_with_mean(random_rows):.2f}")
 check_cosine(cosine_with_mean)
 
 # %% [markdown]

@@ -1051,32 +1051,6 @@ if clusters:
                 "active everywhere are the same in every run."
             )
     chapter.number("across", across)
-    apart = [run["rare"] | {"high": alive(run)} for run in several if "separation_auc" in run["rare"]]
-    if apart:
-        auc, rare_dot, high_dot = (
-            float(np.mean([rare[name] for rare in apart]))
-            for name in ("separation_auc", "encoder_dot_decoder", "high_encoder_dot_decoder")
-        )
-        chapter.claim(
-            "A8",
-            where="dictionary/quality#fig-quality-cluster",
-            text=text,
-            separation_auc=auc,
-            rare_encoder_dot_decoder=rare_dot,
-            high_encoder_dot_decoder=high_dot,
-            rare=sum(rare["features"] for rare in apart),
-            high=sum(rare["high"] for rare in apart),
-            tokens=several[0]["metrics"]["tokens"],
-        )
-        chapter.number(
-            "apart",
-            f"A linear classifier that sees bias and dot product has an AUC of {auc:.3f} ({len(apart)} of the "
-            f"{len(several)} runs recorded it). "
-            + ("By our bar of 0.95 that is clean. " if auc >= 0.95 else "Our bar for clean is 0.95. ")
-            + f"The median dot product is {rare_dot:.2f} for the rare features and {high_dot:.2f} for the others.",
-        )
-    else:
-        chapter.number("apart", "No run of this kind has enough of them to fit a classifier and score it.")
     counted = "in the one run that counted it" if len(at_once) == 1 else f"as a mean over {len(at_once)} runs"
     chapter.number("at-once", f"Of ours it is {np.mean(at_once):.0%} at most, {counted}." if at_once else "")
     chapter.number(
@@ -1087,16 +1061,12 @@ if clusters:
 else:
     chapter.number("cluster-sentence", "No run of ours has as many rare features, so there is no cluster to look at.")
     chapter.number("across", "")
-    chapter.number("apart", "")
     chapter.number("at-once", "")
     chapter.number("cluster-words", "no run has enough rare features")
 
 # %% [markdown]
 # The figure has the runs in which at least {glue:text}`enough` features are rare. {glue:text}`cluster-sentence`
 # {glue:text}`across`
-#
-# The chapter {doc}`density` asks whether rare features can be told from the others without their density, by the bias
-# of the encoder and by encoder · decoder. {glue:text}`apart`
 #
 # Anthropic's explanation for such features {cite}`anthropic2024february` is this. The penalty pulls an encoder towards
 # zero, except on neurons that are weakly active almost everywhere. There a weight of the right sign acts as one more
