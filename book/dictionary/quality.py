@@ -72,12 +72,12 @@ complete = len(grid) == len(sizes) * len(lambdas)
 expected = [*RESAMPLING, "recipe", *REPLACED.values()]
 lacking = [arm for arm in expected if len(arms.get(arm, {})) < SEEDS]
 one = runs[0]
-commits = list(dict.fromkeys(run["provenance"]["commit"] for run in runs))
+commits = [run["provenance"]["commit"][:7] for run in runs]
 devices = dict.fromkeys(f"{run['provenance']['threads']} × {run['provenance']['device']}" for run in runs)
 chapter.number("text", text)
 chapter.number(
     "provenance",
-    f"{text} text · recorded runs · commits {commits[0]} to {commits[-1]} · {', '.join(devices)}",
+    f"{text} text · recorded runs, of commits {', '.join(dict.fromkeys(commits))} · {', '.join(devices)}",
 )
 chapter.number("runs", len(runs))
 chapter.number("seeds", SEEDS)
@@ -94,7 +94,7 @@ chapter.number(
     "All runs of the plan are there."
     if complete and not lacking
     else f"Not all runs of the plan are there: {len(grid)} of the grid, and fewer than {SEEDS} seeds of "
-    + (", ".join(f"*{arm}*" for arm in lacking) or "no comparison")
+    + (", ".join(f"“{arm}”" for arm in lacking) or "no comparison")
     + ". What follows uses those that are.",
 )
 
@@ -244,7 +244,7 @@ if line and line[0]["metrics"]["l0_mean"] <= l0 <= line[-1]["metrics"]["l0_mean"
     short = float(np.interp(np.log(l0), logs, losses))
     chapter.number(
         "longer",
-        f"The diamond of `A/1` stands at {on_card:.2f} nats, and the line of its size passes its L0 at {short:.2f}. "
+        f"The diamond of A/1 stands at {on_card:.2f} nats, and the line of its size passes its L0 at {short:.2f}. "
         "That is what a longer run is worth, together with another mixture of the text.",
     )
 else:
@@ -316,14 +316,14 @@ chapter.number(
     "zero-helps",
     f"The shuffled model's loss is {control['loss_original']:.2f} nats per token, and setting its MLP to zero "
     + (
-        f"*lowers* it, to {control['loss_zero_ablated']:.2f}. A share of a loss that is not there means nothing, and "
+        f"lowers it, to {control['loss_zero_ablated']:.2f}. A share of a loss that is not there means nothing, and "
         f"so the card can say {control['loss_recovered']:.0%}."
         if control["loss_zero_ablated"] < control["loss_original"]
         else f"raises it to {control['loss_zero_ablated']:.2f}. Of that difference the dictionary wins back "
         f"{control['loss_recovered']:.0%}."
     ),
 )
-chapter.number("trained-on", ", ".join(f"`{name}` {card['activations'] / 1e6:.0f}" for name, card in cards.items()))
+chapter.number("trained-on", ", ".join(f"{name} {card['activations'] / 1e6:.0f}" for name, card in cards.items()))
 series = [cards[name] for name in ("A/0", "A/1", "A/2") if name in cards]
 rises = all(b["metrics"]["loss_recovered"] > a["metrics"]["loss_recovered"] for a, b in itertools.pairwise(series))
 chapter.number(
@@ -629,7 +629,7 @@ figure.update_yaxes(title="silent features", rangemode="tozero", row=2, col=1)
 figure.update_xaxes(title="step", row=2, col=1)
 plots.describe(
     figure,
-    "Two panels of curves over the steps of training. "
+    "Two panels of curves over the steps of training: "
     + "; ".join(
         f"with {LINES[arm]} the loss ends at {run['final_loss']:.1f} and {run['metrics']['dead']:,} of "
         f"{run['config']['d_sae']:,} features are dead"
@@ -677,18 +677,13 @@ if seeds:
     )
     lowest_loss, most_used = min(loss, key=loss.get), max(used, key=used.get)
     d_sae = arms["resampling"][seeds[0]]["config"]["d_sae"]
-    resampling_rows = "; ".join(
-        f"**{LINES[arm]}**: loss {loss[arm]:.1f}, {used[arm]:,.0f} in use" for arm in RESAMPLING
-    )
-    died = np.mean([arms["no resampling"][seed]["metrics"]["dead"] for seed in seeds])
     change = finals("resampling", seeds) - finals("no resampling", seeds)
     spread = f" ± {standard_error(change):.2f}" if len(seeds) > 1 else ""
     chapter.number(
         "resampling-result",
-        f"Number of seeds: {len(seeds)}. Of {d_sae:,} features, {resampling_rows}. Where nothing is done, {died:,.0f} "
-        f"never fire afterwards. The lowest loss is that of *{LINES[lowest_loss]}*, and the most features in use are "
-        f"those of *{LINES[most_used]}*. Seed by seed, the paper's rule changes the final loss by "
-        f"{change.mean():+.2f}{spread} compared with nothing; less is better.",
+        f"The table has means over {len(seeds)} seeds, of {d_sae:,} features. The lowest loss is that of "
+        f"“{LINES[lowest_loss]}”, and the most features in use are those of “{LINES[most_used]}”. Seed by seed, the "
+        f"paper's rule changes the final loss by {change.mean():+.2f}{spread} compared with nothing; less is better.",
     )
     both = lowest_loss == most_used == "resampling"
     chapter.number(
@@ -706,8 +701,10 @@ if seeds:
     share = 1 - used["no resampling"] / d_sae
     chapter.number(
         "resampling-why",
-        f"Without resampling only {share:.1%} of the features are out of use here, so there is little to win; and what "
-        "is revived must learn in the steps that are left. The paper resampled within the first tenth of a long run.",
+        f"Without resampling {share:.1%} of the features are out of use at the end"
+        + (", so there is little to win. " if share < 0.1 else ". ")
+        + "What is revived must learn in the steps that are left; the paper resampled within the first tenth of a long "
+        "run.",
     )
 else:
     chapter.number("resampling-why", "")
@@ -715,6 +712,34 @@ else:
     chapter.number("resampling-words", "not run")
     chapter.number("jump", "")
     chapter.number("jump-words", "not run")
+
+
+# %% tags=["hide-input"]
+def mean_of(arm: str, value) -> float:
+    return float(np.mean([value(run) for run in arms[arm].values()]))
+
+
+def compared(names: dict[str, str]):
+    """A table of means over the seeds, a row for each arm that is there, under its name."""
+    return plots.table(
+        ["", "loss", "L0", "recovered", "norm ratio", "not in use", "never fire"],
+        [
+            (
+                name,
+                f"{mean_of(arm, lambda run: run['final_loss']):.1f}",
+                f"{mean_of(arm, metric('l0_mean')):.1f}",
+                f"{mean_of(arm, metric('loss_recovered')):.1%}",
+                f"{mean_of(arm, metric('norm_ratio')):.2f}",
+                f"{mean_of(arm, lambda run: run['rare']['features']):,.0f}",
+                f"{mean_of(arm, metric('dead')):,.0f}",
+            )
+            for arm, name in names.items()
+            if arm in arms
+        ],
+    )
+
+
+compared(LINES)
 
 # %% [markdown]
 # {glue:text}`resampling-result`
@@ -846,7 +871,7 @@ listed = {word: [rule for rule, sign in signs.items() if sign == word] for word 
 chapter.number(
     "rules-sentence",
     " ".join(
-        f"{start}: {', '.join(f'*{rule}*' for rule in listed[word])}."
+        f"{start}: {', '.join(f'“{rule}”' for rule in listed[word])}."
         for word, start in (
             ("helps", "By that measure these help"),
             ("harms", "These harm"),
@@ -859,25 +884,7 @@ chapter.number(
 
 
 # %% tags=["hide-input"]
-def mean_of(arm: str, value) -> float:
-    return float(np.mean([value(run) for run in arms[arm].values()]))
-
-
-plots.table(
-    ["", "loss", "L0", "recovered", "norm ratio", "not in use"],
-    [
-        (
-            arm,
-            f"{mean_of(arm, lambda run: run['final_loss']):.1f}",
-            f"{mean_of(arm, metric('l0_mean')):.1f}",
-            f"{mean_of(arm, metric('loss_recovered')):.1%}",
-            f"{mean_of(arm, metric('norm_ratio')):.2f}",
-            f"{mean_of(arm, lambda run: run['rare']['features']):,.0f}",
-        )
-        for arm in ("recipe", *REPLACED.values())
-        if arm in arms
-    ],
-)
+compared({arm: arm for arm in ("recipe", *REPLACED.values())})
 
 # %% [markdown]
 # The table has the mean over the seeds. We say that a rule helps or harms if its mean gain differs from zero by more
@@ -986,9 +993,10 @@ def mean_value(several: list[dict], value) -> float:
 
 
 chapter.number("enough", ENOUGH)
-chapter.number(
-    "bundled-rare", sum(card["metrics"]["dead"] + card["metrics"]["ultralow"] for card in cards.values()), ","
-)
+bundled = {name: card["metrics"]["dead"] + card["metrics"]["ultralow"] for name, card in cards.items()}
+most = max(bundled, key=bundled.get)
+chapter.number("bundled-rare", sum(bundled.values()), ",")
+chapter.number("bundled-most", f"{bundled[most]:,} of them in {most}")
 if clusters:
     # Of the kinds of run with most seeds, the one with most rare features, as Nanda's had.
     kind = max(clusters, key=lambda kind: (len(clusters[kind]), mean_value(clusters[kind], lambda run: -alive(run))))
@@ -1012,7 +1020,7 @@ if clusters:
     )
     chapter.number(
         "cluster-sentence",
-        f"Take *{kind}*: number of seeds {len(several)}, rare features "
+        f"Take “{kind}”: number of seeds {len(several)}, rare features "
         f"{mean_value(several, lambda run: run['rare']['features']):,.0f} on average, of which "
         f"{mean_value(several, lambda run: run['metrics']['dead']):,.0f} never fired at all. Their encoders have a "
         f"median cosine of {shared:.2f} with their mean. "
@@ -1051,16 +1059,19 @@ if clusters:
                 "active everywhere are the same in every run."
             )
     chapter.number("across", across)
+    rare_share = mean_value(several, lambda run: run["rare"]["features"] / run["config"]["d_sae"])
+    chapter.number("ours-are", f"Here it is {rare_share:.0%} of the dictionary.")
     counted = "in the one run that counted it" if len(at_once) == 1 else f"as a mean over {len(at_once)} runs"
     chapter.number("at-once", f"Of ours it is {np.mean(at_once):.0%} at most, {counted}." if at_once else "")
     chapter.number(
         "cluster-words",
-        f"encoders {shared:.2f}, decoders {written:.2f} (random {random:.2f}), for *{kind}*"
+        f"encoders {shared:.2f}, decoders {written:.2f} (random {random:.2f}), for “{kind}”"
         + (f"; across seeds {np.mean(pairs):.2f}" if pairs else ""),
     )
 else:
     chapter.number("cluster-sentence", "No run of ours has as many rare features, so there is no cluster to look at.")
     chapter.number("across", "")
+    chapter.number("ours-are", "")
     chapter.number("at-once", "")
     chapter.number("cluster-words", "no run has enough rare features")
 
@@ -1072,9 +1083,10 @@ else:
 # zero, except on neurons that are weakly active almost everywhere. There a weight of the right sign acts as one more
 # negative bias. A feature that finds nothing of its own to write keeps only this, and shares it with all its kind.
 #
-# Ours differ from Nanda's. They are few, and part of them never fires, where Nanda's were most of the dictionary and
-# did fire: up to 95 % of them on a single token {cite}`nanda2023replication`. {glue:text}`at-once` The bundled
-# dictionaries have {glue:text}`bundled-rare` dead or ultralow features together.
+# Nanda's rare features were more than half of the dictionary, and they did fire, up to 95 % of them on a single token
+# {cite}`nanda2023replication`. {glue:text}`ours-are` {glue:text}`at-once` The bundled dictionaries have
+# {glue:text}`bundled-rare` dead or ultralow features together, {glue:text}`bundled-most`. An exercise of the chapter
+# {doc}`density` looks at their encoders.
 #
 # ## Two things that no curve shows
 #
