@@ -235,6 +235,7 @@ for index, label in enumerate(KINDS):
             "arrayminus": [height - low for height, (low, _) in zip(heights, ends, strict=True)],
             "thickness": 1.5,
             "width": 2,
+            "color": plots.PALETTE[7],
         },
         hovertemplate="%{y:.1%}",
     )
@@ -866,7 +867,7 @@ for place, (name, measured) in enumerate(outcome.items()):
             line={"color": plots.PALETTE[place], "dash": "dot" if place else "solid"}, row=row, col=1,
         )  # fmt: skip
 figure.update_yaxes(title="found", tickformat=".0%", row=1, col=1)
-figure.update_yaxes(title="tokens", type="log", row=2, col=1)
+figure.update_yaxes(title="tokens", type="log", tickvals=[10, 20, 50, 100, 200, 500, 1000], row=2, col=1)
 figure.update_xaxes(title="step", row=2, col=1)
 written = [
     f"{name}: found {measured['found'][-1]:.0%} in the end, tokens from {measured['tokens'][0]:.0f} to "

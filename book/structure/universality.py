@@ -371,6 +371,7 @@ read_alike, write_alike, act_alike = (similar[i, j] for similar in (across, same
 
 # %% tags=["remove-cell"]
 chapter.number("part-tokens", part.n_tokens, ",")
+chapter.number("drawn", min(len(i), 1500), ",")
 attribution_rank = rank_correlation(act_alike, read_alike)
 logit_rank = rank_correlation(write_alike, read_alike)
 by_activation, by_weights, by_attribution = (
@@ -399,17 +400,16 @@ chapter.claim(
 )
 
 # %% tags=["hide-input"]
-words = [
-    f"A/1/{a}, B/1/{b}: {plots.escape(mostly(reads[a], 2))}" for a, b in zip(i.tolist(), j.tolist(), strict=True)
-]
+drawn = np.sort(np.random.default_rng(0).permutation(len(i))[:1500])  # a page can show so many dots with their words
+words = [f"A/1/{i[k]}, B/1/{j[k]}: {plots.escape(mostly(reads[i[k]], 2))}" for k in drawn]
 
 
 def against_activation(values: np.ndarray, what: str, rank: float, colour: str) -> go.Figure:
     """The pairs of twins by the similarity of their activations and of something else."""
     figure = go.Figure()
     figure.add_scatter(
-        x=np.round(read_alike, 3),
-        y=np.round(values, 3),
+        x=np.round(read_alike[drawn], 3),
+        y=np.round(values[drawn], 3),
         mode="markers",
         marker={"size": 4, "color": colour, "opacity": 0.45},
         text=words,
@@ -421,8 +421,8 @@ def against_activation(values: np.ndarray, what: str, rank: float, colour: str) 
     figure.update_xaxes(title="correlation of the activations", range=[0, 1.02])
     figure.update_yaxes(title=f"… of the {what}", range=[min(-0.05, float(values.min()) - 0.05), 1.02])
     alt = (
-        f"Scatter plot of {len(values):,} pairs of twins. Across is the correlation of their activations, up that of "
-        f"their {what}. Spearman's correlation of the two is {rank:.2f}; the medians are "
+        f"Scatter plot of pairs of twins. Across is the correlation of their activations, up that of their {what}. "
+        f"Over all {len(values):,} pairs, Spearman's correlation of the two is {rank:.2f}; the medians are "
         f"{np.median(read_alike):.2f} and {np.median(values):.2f}."
     )
     return plots.describe(figure, alt, showlegend=False, height=440)
@@ -432,6 +432,7 @@ def against_activation(values: np.ndarray, what: str, rank: float, colour: str) 
 #| label: fig-universality-attribution
 #| caption: >-
 #|   Pairs of twins: similarity of attributions against similarity of activations. On the dotted line both are equal.
+#|   {glue:text}`drawn` pairs are drawn, chosen at random.
 against_activation(act_alike, "attributions", attribution_rank, plots.PALETTE[2])
 
 # %% tags=["hide-input"]
@@ -726,16 +727,16 @@ chapter.number(
 # %% tags=["hide-input"]
 #| label: fig-universality-density
 #| caption: >-
-#|   Correlation with the twin by density, one dot per feature of A/1. The line is the median of features of similar
-#|   density. Point at a dot to see what it fires on.
+#|   Correlation with the twin by density, for the same features of A/1. The line is the median of all features of
+#|   similar density. Point at a dot to see what it fires on.
 density = evidence.density[i]
 bounds = np.arange(np.floor(np.log10(density.min()) * 4) / 4, 0.01, 0.25)
 place = np.digitize(np.log10(density), bounds)
 enough = [k for k in range(1, len(bounds)) if (place == k).sum() >= 10]
 figure = go.Figure()
 figure.add_scatter(
-    x=np.round(np.log10(density), 3),
-    y=np.round(twins.values, 3),
+    x=np.round(np.log10(density[drawn]), 3),
+    y=np.round(twins.values[drawn], 3),
     mode="markers",
     marker={"size": 4, "color": plots.PALETTE[0], "opacity": 0.45},
     text=words,
@@ -757,7 +758,7 @@ figure.update_xaxes(
 figure.update_yaxes(title="correlation with the twin", range=[0, 1.02])
 plots.describe(
     figure,
-    f"Scatter plot of {len(i):,} features with a line of medians. From the rarest to the densest features the median "
+    "Scatter plot of features with a line of medians. From the rarest to the densest features the median "
     f"goes from {medians[0]:.2f} to {medians[-1]:.2f}; the highest on the way is {max(medians):.2f}.",
     showlegend=False,
     height=460,
