@@ -802,7 +802,8 @@ chapter.number("found", np.isfinite(found).mean(), ".0%")
 # %% [markdown]
 # Before the first step, the median feature of A/0 has a closest cosine of {glue:text}`at-start`, by chance. After
 # {glue:text}`steps` steps of {glue:text}`batch` activations, {glue:text}`found` are found (by kind:
-# {glue:text}`first-kinds`).
+# {glue:text}`first-kinds`). A/0 learned from the text that the model was trained on; on another text, a run finds fewer
+# of its features.
 #
 # In the table, a negative correlation means "the more, the earlier". Read the second column. Some features of A/0 may
 # be its own, and no other run has them, early or late; {doc}`universality` asks which. Among those that were found, the
