@@ -155,7 +155,7 @@ for name, found, colour in (("features", twins, plots.PALETTE[0]), ("neurons", n
     figure.add_vline(found.median, line={"dash": "dot", "color": colour, "width": 2})
 luck_end = float(np.quantile(by_luck.values, 0.99))
 figure.add_vrect(x0=0, x1=luck_end, fillcolor=plots.PALETTE[7], opacity=0.4, line_width=0)
-figure.update_xaxes(title="correlation with the best partner", range=[0, 1])
+figure.update_xaxes(title="correlation with best partner", range=[0, 1])
 figure.update_yaxes(title="share of units", tickformat=".0%")
 plots.describe(
     figure,
@@ -411,7 +411,7 @@ def against_activation(values: np.ndarray, what: str, rank: float, colour: str) 
         x=np.round(read_alike[drawn], 3),
         y=np.round(values[drawn], 3),
         mode="markers",
-        marker={"size": 4, "color": colour, "opacity": 0.45},
+        marker={"size": 4, "color": colour, "opacity": 0.6},
         text=words,
         hovertemplate="%{text}<br>%{x:.2f}, %{y:.2f}<extra></extra>",
     )
@@ -738,7 +738,7 @@ figure.add_scatter(
     x=np.round(np.log10(density[drawn]), 3),
     y=np.round(twins.values[drawn], 3),
     mode="markers",
-    marker={"size": 4, "color": plots.PALETTE[0], "opacity": 0.45},
+    marker={"size": 4, "color": plots.PALETTE[0], "opacity": 0.6},
     text=words,
     hovertemplate="%{text}<br>%{y:.2f}<extra></extra>",
 )
