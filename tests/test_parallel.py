@@ -132,7 +132,7 @@ def test_two_processes_make_the_dictionary_that_one_makes_from_the_same_batches(
         torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)
     assert torch.equal(found["silent"], expected["silent"]) and torch.equal(found["generator"], expected["generator"])
     for now, then in zip(report(done, 0)[recipe], numbers, strict=True):
-        assert now == pytest.approx(then, rel=1e-4)
+        assert now == pytest.approx(then, rel=1e-4, abs=1e-6)  # the explained variance starts near zero
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -525,6 +525,7 @@ def test_a_step_is_adams_on_the_gradient_of_the_loss_with_the_features_that_are_
         loss = sae.loss(x, lam, dead)
         loss.total.backward()
         sae.W_dec.grad -= (sae.W_dec.grad * sae.W_dec).sum(1, keepdim=True) * sae.W_dec
+        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
         for key, parameter in sae.named_parameters():
             torch.testing.assert_close(gradients[at][key], parameter.grad, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(progress[at].loss, loss.total)

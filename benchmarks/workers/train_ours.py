@@ -48,7 +48,11 @@ class Ours:
         next(self.steps)
 
     def dictionary(self) -> dict[str, Tensor]:
-        return {name: getattr(self.trainer.sae, name) for name in NAMES}
+        sae = self.trainer.sae
+        tensors = {name: getattr(sae, name) for name in NAMES}
+        if not sae.tied_bias:  # the file's encoder subtracts b_dec first
+            tensors["b_enc"] = sae.b_enc + sae.b_dec @ sae.W_enc
+        return tensors
 
     def codes(self, x: Tensor) -> Tensor:
         return self.trainer.sae.encode(x)
