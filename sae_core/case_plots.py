@@ -15,7 +15,6 @@ import numpy as np
 from . import plots
 from .case_study import PREFIX, Ablation, Cover, Feature, LogitReading, NeuronMatch, Pinned, Specificity
 from .controls import Summary
-from .evidence import Evidence
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -87,19 +86,33 @@ def spectrum(feature: Feature, kinds: np.ndarray, names: Sequence[str], title: s
     return plots.activation_spectrum(values, labels, names, alt)
 
 
-def spectra(
-    units: Mapping[str, tuple[Evidence, int]], kinds: np.ndarray, names: Sequence[str], title: str
+def beside_neuron(
+    feature: Feature, match: NeuronMatch, kinds: np.ndarray, names: Sequence[str], title: str
 ) -> go.Figure:
-    """Two features or neurons side by side, by class and weighted by activation. title: the context's.
+    """A feature and the neuron that correlates best with it, by class and weighted by activation.
 
-    units: evidence and index by name; the evidence may be of the first contexts alone.
+    kinds: [n_contexts, n_ctx]; the neuron was looked at on some of these contexts. title: the context's.
     """
+    own = (*feature.evidence.of(feature.index), kinds)
+    neurons = (*match.neurons.of(match.neuron), kinds[match.rows])
+    return _side_by_side({feature.name: own, f"neuron {match.neuron}": neurons}, names, title)
+
+
+def beside_twin(feature: Feature, twin: Feature, kinds: np.ndarray, names: Sequence[str], title: str) -> go.Figure:
+    """A feature and its twin on the same text, by class and weighted by activation; as `beside_neuron`."""
+    units = {one.name: (*one.evidence.of(one.index), kinds) for one in (feature, twin)}
+    return _side_by_side(units, names, title)
+
+
+def _side_by_side(
+    units: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], names: Sequence[str], title: str
+) -> go.Figure:
+    """units: by name the places and values of activations, and the classes [n_contexts, n_ctx] of the text."""
     from plotly.subplots import make_subplots
 
     figure = make_subplots(cols=len(units), subplot_titles=[*units], horizontal_spacing=0.12)
     said = []
-    for column, (unit, (evidence, index)) in enumerate(units.items(), 1):
-        places, values = evidence.of(index)
+    for column, (unit, (places, values, kinds)) in enumerate(units.items(), 1):
         labels = kinds.ravel()[places]
         plots.add_spectrum(figure, column, values, labels, names, weighted=True)
         said.append(f"{unit}: {values[labels < 2].sum() / max(values.sum(), 1e-9):.0%} on {title}")

@@ -394,6 +394,7 @@ class NeuronMatch:
     """What single neurons do of what a feature does."""
 
     neurons: Evidence
+    rows: np.ndarray  # the contexts of that evidence, as rows of the feature's
     neuron: int  # whose activation correlates best with the feature's
     best_neuron_correlation: float
     auc: float  # of the feature, in telling what is in context
@@ -426,16 +427,18 @@ class NeuronMatch:
 def neuron_match(
     feature: Feature, inside: np.ndarray, exact: np.ndarray, n_contexts: int, top: int = 20, window: int = 12
 ) -> NeuronMatch:
-    """Look for the feature among the neurons, on the first `n_contexts` contexts; neurons fire often, so all is slow.
+    """Look for the feature among the neurons, on `n_contexts` contexts; neurons fire often, so all is slow.
 
+    They are the first ones, which are a fair sample. Where fewer than `ENOUGH` tokens there are in context, later ones
+    that hold some take the place of the last: two tokens tell no neuron from another.
     An example shows the context if one of its tokens, `window` to each side, is marked in `exact`. AUC and precision
     go by `inside`; they are NaN if it has no token there. Both are bool [n_contexts, n_ctx].
     """
-    contexts = feature.evidence.contexts.head(n_contexts)
-    neurons = neuron_evidence(feature.model, contexts)
-    activation = feature.evidence.dense(feature.index)[:n_contexts]
+    rows = _with_enough(inside, n_contexts)
+    neurons = neuron_evidence(feature.model, feature.evidence.contexts.take(rows))
+    activation = feature.evidence.dense(feature.index)[rows]
     correlations = neurons.correlations(activation)
-    truth, shown = inside[:n_contexts, 1:], _near(exact[:n_contexts], window)
+    truth, shown = inside[rows, 1:], _near(exact[rows], window)
     tested = [_told_apart(neurons.dense(i)[:, 1:], truth) for i in range(neurons.n_features)]
     own = _told_apart(activation[:, 1:], truth)
     examples = [
@@ -445,6 +448,7 @@ def neuron_match(
     aucs, precisions = np.array(tested).T
     return NeuronMatch(
         neurons=neurons,
+        rows=rows,
         neuron=int(correlations.argmax()),
         best_neuron_correlation=float(correlations.max()),
         auc=own[0],
@@ -456,6 +460,17 @@ def neuron_match(
         by_chance=float(shown[:, 1:].mean()),
         coefficients=feature.sae.W_dec[feature.index].detach().numpy(),
     )
+
+
+def _with_enough(inside: np.ndarray, n_contexts: int) -> np.ndarray:
+    """The first rows, up to n_contexts, and in place of the last of them as many as it takes to have enough inside."""
+    rows = np.arange(min(n_contexts, len(inside)))
+    lacking, counts = ENOUGH - inside[rows, 1:].sum(), inside[:, 1:].sum(1)
+    if lacking <= 0:
+        return rows
+    later = np.flatnonzero(counts[len(rows) :]) + len(rows)
+    later = later[: np.searchsorted(counts[later].cumsum(), lacking) + 1][: len(rows)]
+    return np.concatenate([rows[: len(rows) - len(later)], later])
 
 
 def _told_apart(activation: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

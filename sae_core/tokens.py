@@ -35,7 +35,11 @@ class Contexts(NamedTuple):
 
     def head(self, n_contexts: int) -> Contexts:
         """The first contexts; they are a fair sample, for the rows are stored in a shuffled order."""
-        return Contexts(self.ids[:n_contexts], self.slices[:n_contexts], self.slice_names)
+        return self.take(slice(n_contexts))
+
+    def take(self, rows: np.ndarray | slice) -> Contexts:
+        """Some of the contexts."""
+        return Contexts(self.ids[rows], self.slices[rows], self.slice_names)
 
 
 def train_tokenizer(documents: Iterable[Document], vocab_size: int) -> Tokenizer:

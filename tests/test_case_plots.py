@@ -40,10 +40,27 @@ def test_spectrum_counts_what_both_and_the_characters_mark(feature):
     assert "90% of the activation on the right. Above half of the maximum, 100% of 2 tokens" in alt(figure)
 
 
+def neuron_match(evidence, rows):
+    return NeuronMatch(
+        evidence, rows, 0, 0.1, 0.9, np.array([0.7, 0.6]), 0.5, np.array([0.1, 0.2]), np.array([1, 2]), 20, 0.01,
+        np.array([0.05, -0.8, 0.3]),
+    )  # fmt: skip
+
+
 def test_units_stand_side_by_side_weighted(feature):
-    figure = case_plots.spectra({"A/1/0": (feature.evidence, 0), "neuron 3": (feature.evidence, 0)}, KINDS, NAMES, "it")
+    figure = case_plots.beside_twin(feature, replace(feature, dictionary="B/1"), KINDS, NAMES, "it")
     assert sum(sum(bar.y) for bar in figure.data) == pytest.approx(20)
-    assert "A/1/0: 90% on it; neuron 3: 90% on it" in alt(figure)
+    assert "A/1/0: 90% on it; B/1/0: 90% on it" in alt(figure)
+
+
+def test_a_neuron_is_judged_by_the_classes_of_its_own_contexts(feature):
+    """The neuron does what the feature does on the second row; the feature's classes stand in another order."""
+    second = feature.evidence.between(1, 2)
+    figure = case_plots.beside_neuron(feature, neuron_match(second, np.array([1])), KINDS, NAMES, "it")
+    assert "A/1/0: 90% on it; neuron 0: 100% on it" in alt(figure)
+    kinds = np.where([[True], [False]], 3, KINDS)
+    figure = case_plots.beside_neuron(feature, neuron_match(second, np.array([0])), kinds, NAMES, "it")
+    assert "neuron 0: 0% on it" in alt(figure)
 
 
 def test_a_class_without_a_name_is_not_drawn(feature):
@@ -106,10 +123,7 @@ def test_doses_and_samples():
 
 
 def test_coefficients_come_largest_first_with_their_signs(feature):
-    match = NeuronMatch(
-        feature.evidence, 0, 0.1, 0.9, np.array([0.7, 0.6]), 0.5, np.array([0.1, 0.2]), np.array([1, 2]), 20, 0.01,
-        np.array([0.05, -0.8, 0.3]),
-    )  # fmt: skip
+    match = neuron_match(feature.evidence, np.arange(2))
     figure = case_plots.coefficients(match)
     assert list(figure.data[0].y) == [-0.8, 0.3, 0.05]
     assert "are -0.80, +0.30, +0.05; 2 reach 0.1" in alt(figure)

@@ -213,6 +213,17 @@ def test_the_neuron_that_does_the_same_is_found(studied, inside, monkeypatch):
     assert found.by_chance == pytest.approx(inside[:, 1:].mean())
 
 
+def test_rare_contexts_are_fetched_from_further_down():
+    inside = np.zeros((50, 101), bool)
+    inside[:, 0] = True  # the first column is no text
+    assert case_study._with_enough(inside, 10).tolist() == [*range(10)]  # there are none at all
+    inside[[4, 20, 21, 30, 31, 40, 41], 1:] = True
+    assert case_study._with_enough(inside, 10).tolist() == [*range(6), 20, 21, 30, 31]  # 500 tokens: four more rows
+    assert case_study._with_enough(inside, 3).tolist() == [4, 20, 21]  # no more than asked for
+    inside[:5, 1:] = True
+    assert case_study._with_enough(inside, 10).tolist() == [*range(10)]
+
+
 def test_coefficients_of_a_feature_in_the_neurons(studied, inside, monkeypatch):
     monkeypatch.setattr(case_study, "neuron_evidence", lambda model, contexts: studied.evidence)
     sae = SparseAutoencoder(64, 3)

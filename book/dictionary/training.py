@@ -308,11 +308,11 @@ raw_lam_paper = objective.convert_lambda(raw_lam, "sae_core", "paper", model.net
 chapter.number("lam-raw-paper", raw_lam_paper, ".4f")
 
 # %% [markdown]
-# `paper_scaled` is the paper's recipe, adapted to runs that are too short for its absolute step counts. It adds one rule
-# that the paper does not have: a gradient with a norm above one is shortened to one. The first gradients are by far the
-# longest, and Adam's second moments remember them for about a thousand steps. A short run would spend all that time at
-# a lower rate than you asked for. For a run of a minute we go further: a small batch, a higher learning rate, and a
-# feature counts as dead after a twentieth of the run.
+# `paper_scaled` is the paper's recipe, adapted to runs that are too short for its absolute step counts. It adds one
+# rule that the paper does not have: a gradient with a norm above one is shortened to one. The first gradients, and
+# those after a resampling, are many times as long as the rest, and Adam's second moments remember them for about a
+# thousand steps. A short run would spend all that time at a lower rate than you asked for. For a run of a minute we go
+# further: a small batch, a higher learning rate, and a feature counts as dead after a twentieth of the run.
 #
 # The inputs were multiplied by {glue:text}`scale` to bring the mean of $\lVert x\rVert^2$ to 512. Our
 # λ = {glue:text}`lam` on them is therefore {glue:text}`lam-raw` on the activations as they are, and

@@ -183,15 +183,13 @@ verdicts.record("A22", twin, "fig-any-twin")
 #| caption: >-
 #|   {glue:text}`feature` beside the neuron that correlates best with it, weighted by activation.
 kinds = np.where(marks, 0, 3)
-units = {whole.name: (evidence, chosen), f"neuron {match.neuron}": (match.neurons, match.neuron)}
-case_plots.spectra(units, kinds, CLASSES, TITLE)
+case_plots.beside_neuron(whole, match, kinds, CLASSES, TITLE)
 
 # %% tags=["hide-input"]
 #| label: fig-any-twin
 #| caption: >-
 #|   {glue:text}`feature` and its twin in the dictionary of model B, weighted by activation.
-units = {found.name: (found.evidence, found.index) for found in (whole, twin.feature)}
-case_plots.spectra(units, kinds, CLASSES, TITLE)
+case_plots.beside_twin(whole, twin.feature, kinds, CLASSES, TITLE)
 
 # %%
 chance = controls.by_chance(

@@ -531,8 +531,7 @@ verdicts.record("A21", match, "fig-neuron")
 #| caption: >-
 #|   {glue:text}`feature` and the neuron that correlates best with it, weighted by activation, as on the right of
 #|   {numref}`fig-spectrum`.
-units = {studied.name: (evidence, feature), f"neuron {match.neuron}": (match.neurons, match.neuron)}
-case_plots.spectra(units, kind, CLASSES, TITLE)
+case_plots.beside_neuron(studied, match, kind, CLASSES, TITLE)
 
 # %% tags=["hide-input"]
 # numbers: 10,240 (the paper's)
@@ -574,8 +573,7 @@ verdicts.record("A22", twin, "fig-twin")
 #| label: fig-twin
 #| caption: >-
 #|   {glue:text}`feature` and its twin, weighted by activation.
-units = {found.name: (found.evidence, found.index) for found in (studied, twin.feature)}
-case_plots.spectra(units, kind, CLASSES, TITLE)
+case_plots.beside_twin(studied, twin.feature, kind, CLASSES, TITLE)
 
 # %% tags=["remove-cell"]
 chapter.number("twin", twin.feature.name)

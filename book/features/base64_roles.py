@@ -422,8 +422,7 @@ verdicts.record("A22", twin, "fig-base64-twin")
 #| label: fig-base64-neuron
 #| caption: >-
 #|   {glue:text}`feature` beside the neuron that correlates best with it, weighted by activation.
-units = {studied.name: (evidence, studied.index), f"neuron {match.neuron}": (match.neurons, match.neuron)}
-case_plots.spectra(units, kinds, CLASSES, "base64")
+case_plots.beside_neuron(studied, match, kinds, CLASSES, "base64")
 
 # %% tags=["hide-input"]
 case_plots.neuron_table(match, {"best_neuron_correlation": "0.18"})
@@ -432,8 +431,7 @@ case_plots.neuron_table(match, {"best_neuron_correlation": "0.18"})
 #| label: fig-base64-twin
 #| caption: >-
 #|   {glue:text}`feature` and its twin in the dictionary of model B, weighted by activation.
-units = {found.name: (found.evidence, found.index) for found in (studied, twin.feature)}
-case_plots.spectra(units, kinds, CLASSES, "base64")
+case_plots.beside_twin(studied, twin.feature, kinds, CLASSES, "base64")
 
 # %%
 chance = controls.by_chance(

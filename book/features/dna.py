@@ -353,8 +353,7 @@ verdicts.record("A22", twin, "fig-dna-twin")
 #| label: fig-dna-neuron
 #| caption: >-
 #|   {glue:text}`feature` beside the neuron that correlates best with it, weighted by activation.
-units = {studied.name: (evidence, studied.index), f"neuron {match.neuron}": (match.neurons, match.neuron)}
-case_plots.spectra(units, kinds, CLASSES, "DNA")
+case_plots.beside_neuron(studied, match, kinds, CLASSES, "DNA")
 
 # %% tags=["hide-input"]
 case_plots.neuron_table(match, {})
@@ -363,8 +362,7 @@ case_plots.neuron_table(match, {})
 #| label: fig-dna-twin
 #| caption: >-
 #|   {glue:text}`feature` and its twin in the dictionary of model B, weighted by activation.
-units = {found.name: (found.evidence, found.index) for found in (studied, twin.feature)}
-case_plots.spectra(units, kinds, CLASSES, "DNA")
+case_plots.beside_twin(studied, twin.feature, kinds, CLASSES, "DNA")
 
 # %%
 chance = controls.by_chance(

@@ -297,8 +297,7 @@ verdicts.record("A22", twin, "fig-hebrew-twin")
 #| label: fig-hebrew-neuron
 #| caption: >-
 #|   {glue:text}`feature` beside the neuron that correlates best with it, weighted by activation.
-units = {studied.name: (evidence, studied.index), f"neuron {match.neuron}": (match.neurons, match.neuron)}
-case_plots.spectra(units, kinds, CLASSES, "Hebrew")
+case_plots.beside_neuron(studied, match, kinds, CLASSES, "Hebrew")
 
 # %% tags=["hide-input"]
 case_plots.neuron_table(match, {"best_neuron_correlation": "0.1", "neuron_examples": "none", "most": "0"})
@@ -307,8 +306,7 @@ case_plots.neuron_table(match, {"best_neuron_correlation": "0.1", "neuron_exampl
 #| label: fig-hebrew-twin
 #| caption: >-
 #|   {glue:text}`feature` and its twin in the dictionary of model B, weighted by activation.
-units = {found.name: (found.evidence, found.index) for found in (studied, twin.feature)}
-case_plots.spectra(units, kinds, CLASSES, "Hebrew")
+case_plots.beside_twin(studied, twin.feature, kinds, CLASSES, "Hebrew")
 
 # %%
 chance = controls.by_chance(
