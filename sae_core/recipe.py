@@ -105,8 +105,8 @@ def paper_scaled(steps: int, **changes) -> TrainConfig:
     in silence (the paper: 2.5 % to 10 %, and 1.25 %). Inputs are normalised, so that λ means the same for every model.
     The learning rate is higher, as a short run needs, and falls over the last fifth; λ rises over the first twentieth,
     without which that learning rate silences nine features out of ten within the first hundreds of steps. Gradients are
-    clipped: the first ones, and those after a resampling, are many times as long as the rest, and Adam's second moments,
-    which remember them for a thousand steps, would hold the rate down for most of a short run.
+    clipped: the first ones, and those after a resampling, are many times as long as the rest. Adam's second moments
+    remember them for a thousand steps, and would hold the rate down for most of a short run.
     Variants and ghost gradients revive features in their own way and do not resample.
     """
     plain = changes.get("architecture", "standard") == "standard" and not changes.get("ghost_gradients")
