@@ -27,7 +27,7 @@ from . import effects, proxies
 from .autoencoder import SparseAutoencoder, load_dictionary
 from .corpus import open_corpus
 from .errors import SaeCoreError
-from .evidence import Evidence, feature_evidence, neuron_evidence
+from .evidence import Evidence, feature_evidence, neuron_correlations, neuron_evidence
 from .language_model import LanguageModel, load_model
 from .metrics import auc, clustered_mean, rank_correlation
 from .runs import held_out
@@ -427,17 +427,18 @@ class NeuronMatch:
 def neuron_match(
     feature: Feature, inside: np.ndarray, exact: np.ndarray, n_contexts: int, top: int = 20, window: int = 12
 ) -> NeuronMatch:
-    """Look for the feature among the neurons, on `n_contexts` contexts; neurons fire often, so all is slow.
+    """Look for the feature among the neurons: by correlation on all of its text, by the rest on `n_contexts` contexts.
 
     They are the first ones, which are a fair sample. Where fewer than `ENOUGH` tokens there are in context, later ones
-    that hold some take the place of the last: two tokens tell no neuron from another.
+    that hold some take the place of the last. AUC does not mind; by chance, more examples show the context then.
     An example shows the context if one of its tokens, `window` to each side, is marked in `exact`. AUC and precision
     go by `inside`; they are NaN if it has no token there. Both are bool [n_contexts, n_ctx].
     """
     rows = _with_enough(inside, n_contexts)
     neurons = neuron_evidence(feature.model, feature.evidence.contexts.take(rows))
-    activation = feature.evidence.dense(feature.index)[rows]
-    correlations = neurons.correlations(activation)
+    activation = feature.evidence.dense(feature.index)
+    correlations = neuron_correlations(feature.model, feature.evidence.contexts, activation)
+    activation = activation[rows]
     truth, shown = inside[rows, 1:], _near(exact[rows], window)
     tested = [_told_apart(neurons.dense(i)[:, 1:], truth) for i in range(neurons.n_features)]
     own = _told_apart(activation[:, 1:], truth)

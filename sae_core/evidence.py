@@ -95,17 +95,11 @@ class Evidence:
 
         0 where a feature never fires. Column 0 of the target is ignored.
         """
-        counted = target[:, 1:].astype(np.float64)
-        n, total, squares = counted.size, counted.sum(), np.square(counted).sum()
-        sum_f, sum_ff = self._sums
         values = target.ravel()[self.places]
         there = np.flatnonzero(values)  # few entries, as what a target marks is mostly rare
         owner = np.searchsorted(self.starts, there, side="right") - 1
         products = self.values[there].astype(np.float64) * values[there]
-        sum_ft = np.bincount(owner, weights=products, minlength=self.n_features)
-        covariance = sum_ft - sum_f * total / n
-        spread = np.sqrt(np.maximum(sum_ff - sum_f**2 / n, 0) * max(squares - total**2 / n, 0))
-        return np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)
+        return _correlations(*self._sums, np.bincount(owner, weights=products, minlength=self.n_features), target)
 
     def between(self, first: int, last: int) -> Evidence:
         """The evidence of contexts first to last - 1 alone, say to choose on one half and to test on the other."""
@@ -188,6 +182,29 @@ def feature_evidence(model: LanguageModel, sae: SparseAutoencoder, contexts: Con
 def neuron_evidence(model: LanguageModel, contexts: Contexts) -> Evidence:
     """Evidence of the MLP's neurons. They fire often: expect a hundred times the entries of a dictionary's features."""
     return _cached([*model.network.state_dict().values()], contexts, csr, model, model.network.config.n_inner)
+
+
+@torch.no_grad()
+def neuron_correlations(model: LanguageModel, contexts: Contexts, target: np.ndarray, rows: int = 64) -> np.ndarray:
+    """Pearson correlation of every neuron with a quantity per token [n_contexts, n_ctx], as [n_neurons].
+
+    In one pass that keeps no activations, so it can take a long text. Column 0 is left out, as in `Evidence`.
+    """
+    sums = torch.zeros(3, model.network.config.n_inner, dtype=torch.float64)
+    for first in range(0, len(contexts.ids), rows):
+        ids = to_tensor(contexts.ids[first : first + rows], next(model.network.parameters()).device)
+        x = harvest(model.network, ids)[:, 1:].flatten(0, 1).cpu()
+        y = torch.from_numpy(target[first : first + rows, 1:].astype(np.float32)).flatten()
+        sums += torch.stack([x.sum(0), x.square().sum(0), y @ x])
+    return _correlations(*sums.numpy(), target)
+
+
+def _correlations(sum_x: np.ndarray, sum_xx: np.ndarray, sum_xy: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Pearson correlations from sums over the tokens y of a target [n_contexts, n_ctx]; 0 where x never changes."""
+    y = target[:, 1:].astype(np.float64)
+    n, total, squares = y.size, y.sum(), np.square(y).sum()
+    spread = np.sqrt(np.maximum(sum_xx - sum_x**2 / n, 0) * max(squares - total**2 / n, 0))
+    return np.divide(sum_xy - sum_x * total / n, spread, out=np.zeros_like(spread), where=spread > 0)
 
 
 def _cached(

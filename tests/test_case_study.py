@@ -204,6 +204,7 @@ def test_the_neuron_that_does_the_same_is_found(studied, inside, monkeypatch):
     same = studied.evidence.dense(0)
     neurons = planted(noise, same, np.where(inside, 3.0, 1.0))
     monkeypatch.setattr(case_study, "neuron_evidence", lambda model, contexts: neurons.between(0, len(contexts.ids)))
+    monkeypatch.setattr(case_study, "neuron_correlations", lambda model, contexts, target: neurons.correlations(target))
     found = case_study.neuron_match(studied, inside, inside, n_contexts=N, top=5, window=0)
     assert found.neuron == 1 and found.best_neuron_correlation == pytest.approx(1)
     assert found.auc == found.aucs[1] < found.best_neuron_auc == found.aucs[2] == 1
@@ -226,6 +227,7 @@ def test_rare_contexts_are_fetched_from_further_down():
 
 def test_coefficients_of_a_feature_in_the_neurons(studied, inside, monkeypatch):
     monkeypatch.setattr(case_study, "neuron_evidence", lambda model, contexts: studied.evidence)
+    monkeypatch.setattr(case_study, "neuron_correlations", lambda model, contexts, target: np.zeros(3))
     sae = SparseAutoencoder(64, 3)
     with torch.no_grad():
         sae.W_dec[0] = 0.01

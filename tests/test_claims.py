@@ -274,7 +274,7 @@ def test_records_of_a_row_are_put_together():
             record(where="a#two", time="2", cost=2, bigram_loss=2),
         ]
     )
-    assert run == claims.Run({"cost": 3, "bigram_loss": 2, "loss": 1}, "mini-pile", "quick", ["a#two", "a#one"])
+    assert run == claims.Run({"cost": 3, "bigram_loss": 2, "loss": 1}, "mini-pile", "quick", ["a#one", "a#two"])
 
 
 @pytest.mark.parametrize(

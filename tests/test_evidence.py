@@ -8,7 +8,7 @@ from sae_core import evidence as module
 from sae_core.activations import harvest
 from sae_core.autoencoder import SparseAutoencoder
 from sae_core.corpus import open_corpus
-from sae_core.evidence import Evidence, feature_evidence, neuron_evidence
+from sae_core.evidence import Evidence, feature_evidence, neuron_correlations, neuron_evidence
 from sae_core.language_model import to_tensor
 from sae_core.tokens import Contexts, pack
 
@@ -80,6 +80,15 @@ def test_neurons_have_the_activations_of_the_mlp(tiny, contexts):
     assert found.n_features == 64
     for neuron in (0, 31, 63):
         np.testing.assert_allclose(found.dense(neuron)[:, 1:], activations[:, 1:, neuron], atol=1e-6)
+
+
+def test_neurons_correlate_in_one_pass_as_by_their_evidence(tiny, contexts, found):
+    target = found.dense(3)
+    target[:, 0] = 100.0  # left out
+    passed = neuron_correlations(tiny, contexts, target, rows=5)
+    np.testing.assert_allclose(passed, neuron_evidence(tiny, contexts).correlations(target), atol=1e-5)
+    x = harvest(tiny.network, to_tensor(contexts.ids))[:, 1:, 31].numpy().ravel()
+    assert passed[31] == pytest.approx(np.corrcoef(x, target[:, 1:].ravel())[0, 1], abs=1e-5)
 
 
 def test_places_of_a_feature_are_in_order(found):

@@ -169,7 +169,7 @@ def combine(records: Iterable[Mapping[str, Any]]) -> Run:
     text, mode = ordered[-1]["text"], ordered[-1]["mode"]
     together = [record for record in ordered if (record["text"], record["mode"]) == (text, mode)]
     measured = {name: value for record in together for name, value in record["measured"].items()}
-    return Run(measured, text, mode, where=list(dict.fromkeys(record["where"] for record in together)))
+    return Run(measured, text, mode, where=sorted({record["where"] for record in together}))
 
 
 def group(records: Iterable[Mapping[str, Any]], claims: Iterable[Claim]) -> dict[str, Run]:

@@ -517,10 +517,10 @@ chapter.number("unpinned-share", pinned.unpinned_share, ".1%")
 #
 # ## Claim 4: not a neuron
 #
-# If one neuron did the same, the dictionary would have told us nothing new. To search all of them takes longer, so we
-# compare on fewer contexts, and in three ways: the best neuron by correlation; how well each neuron tells what is in
-# context; and whether the script shows up in any neuron's twenty strongest examples. A snippet is long and may hold
-# Arabic by chance, so the last number stands beside that of snippets drawn at random.
+# If one neuron did the same, the dictionary would have told us nothing new. We compare in three ways: the best neuron
+# by correlation, on all of the text; how well each neuron tells what is in context; and whether the script shows up in
+# any neuron's twenty strongest examples. The last two take longer, so they get fewer contexts, with enough Arabic among
+# them. A snippet is long and may hold Arabic by chance, so that number stands beside one of snippets drawn at random.
 
 # %%
 match = case_study.neuron_match(studied, in_context, touches, n_contexts=chapter.size(quick=400, full=2000))
