@@ -151,7 +151,7 @@ def examples_html(
             for place, (token, activation) in enumerate(zip(example.tokens, example.activations, strict=True))
         )
         first = f"<th scope='row'>{shown}</th>" if headings else ""
-        rows.append(f"<tr>{first}<td dir='ltr'>{cells}</td></tr>")
+        rows.append(f"<tr>{first}<td dir='ltr' style='overflow-wrap:anywhere'>{cells}</td></tr>")
     return HTML(f"<div class='examples'><table>{''.join(rows)}</table></div>")
 
 

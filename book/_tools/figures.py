@@ -37,7 +37,7 @@ def _template() -> go.layout.Template:
                 "x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top",
                 "pad": {"t": 8, "b": 12}, "automargin": True, "font": {"size": 16},
             },
-            "margin": {"l": 8, "r": 8, "t": 28, "b": 8},
+            "margin": {"l": 8, "r": 20, "t": 28, "b": 8},  # right: half of an axis' last label
             "xaxis": axis,
             "yaxis": axis,
             "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},

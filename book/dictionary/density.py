@@ -63,6 +63,12 @@ def power(density: float) -> str:
     return f"10^{np.log10(density):.1f}"
 
 
+def decade(start: int) -> str:
+    """From one power of ten to the next."""
+    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return " to ".join("10" + str(exponent).translate(raised) for exponent in (start, start + 1))
+
+
 chapter.number("text", text_name)
 chapter.number("text-description", open_corpus().description)
 chapter.number("tokens", n_tokens, ",")
@@ -537,14 +543,14 @@ best = np.unravel_index(lift.argmax(), lift.shape)
 plots.describe(
     figure,
     f"Heat map of {len(names)} slices by {len(starts)} decades of density. The largest preference is {lift[best]:.1f} "
-    f"times the slice's share, for {names[best[0]]} from 10^{starts[best[1]]} to 10^{starts[best[1]] + 1}. In the "
+    f"times the slice's share, for {names[best[0]]} from {decade(starts[best[1]])}. In the "
     f"rarest decade shown the slice preferred most is {names[lift[:, 0].argmax()]} ({lift[:, 0].max():.1f} times).",
     height=150 + 24 * len(names),
 )
 
 # %% tags=["remove-cell"]
 top_rare, top_dense = int(lift[:, 0].argmax()), int(lift[:, -1].argmax())
-chapter.number("rare-decade", f"10^{starts[0]} to 10^{starts[0] + 1}")
+chapter.number("rare-decade", decade(starts[0]))
 chapter.number("rare-slice", names[top_rare])
 chapter.number("rare-lift", lift[top_rare, 0], ".1f")
 chapter.number("dense-slice", names[top_dense])
@@ -652,7 +658,7 @@ plots.describe(
     height=440,
     margin={"t": 0, "b": 0},
     scene={
-        "xaxis": {"title": {"text": "log density"}},
+        "xaxis": {"title": {"text": "log density"}, "dtick": 1},
         "yaxis": {"title": {"text": "bias"}, "nticks": 4},
         "zaxis": {"title": {"text": "enc · dec"}},
         "camera": {"eye": {"x": 1.85, "y": -1.85, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.15}},

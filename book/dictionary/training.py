@@ -482,7 +482,8 @@ def difference(one: dict, other: dict) -> float:
 chapter.number("dense-ms", 1000 * dense_time, ".0f")
 chapter.number("sparse-ms", 1000 * sparse_time, ".0f")
 chapter.number("speed-up", dense_time / sparse_time, ".1f")
-chapter.number("threads", torch.get_num_threads())
+n_threads = torch.get_num_threads()
+chapter.number("threads", f"{n_threads} thread" + "s" * (n_threads != 1))
 chapter.number("dense-autograd", difference(dense, autograd), ".1g")
 chapter.number("sparse-autograd", difference(sparse, autograd), ".1g")
 chapter.number("step-l0", (dictionary.encode(x) > 0).sum(1).float().mean().item(), ".0f")
@@ -496,7 +497,7 @@ del loss, autograd, dense, sparse
 #
 # The differences are relative to the largest entry of each gradient, so they are rounding. Sparse is
 # {glue:text}`speed-up` times as fast, with {glue:text}`step-l0` active features on a token. The times are of the
-# machine that built this page, with {glue:text}`threads` threads and perhaps other work beside it; only their ratio
+# machine that built this page, with {glue:text}`threads` and perhaps other work beside it; only their ratio
 # says anything about yours. Early in training most features are on. Then the dense products are faster, and the
 # package takes them.
 #
