@@ -996,7 +996,8 @@ chapter.number("enough", ENOUGH)
 bundled = {name: card["metrics"]["dead"] + card["metrics"]["ultralow"] for name, card in cards.items()}
 most = max(bundled, key=bundled.get)
 chapter.number("bundled-rare", sum(bundled.values()), ",")
-chapter.number("bundled-most", f"{bundled[most]:,} of them in {most}")
+share = "all" if bundled[most] == sum(bundled.values()) else f"{bundled[most]:,}"
+chapter.number("bundled-most", f"{share} of them in {most}")
 if clusters:
     # Of the kinds of run with most seeds, the one with most rare features, as Nanda's had.
     kind = max(clusters, key=lambda kind: (len(clusters[kind]), mean_value(clusters[kind], lambda run: -alive(run))))

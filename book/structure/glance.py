@@ -298,7 +298,7 @@ chapter.number("context-mixed", context_mixed["A/1"], ".1f")
 chapter.number("context-mixed-random", context_mixed["random/1"], ".1f")
 chapter.number(
     "context-verdict",
-    "So *context* does not mean the same thing in the two"
+    "So “context” does not mean the same thing in the two"
     if context_mixed["A/1"] < 0.8 * context_mixed["random/1"]
     else "By this measure, too, the two are alike",
 )
