@@ -15,6 +15,7 @@ from .autoencoder import ROWS, SparseAutoencoder
 
 # Above this share of active codes, dense products are faster than sparse ones: in fp32, and in bf16.
 DENSE_ABOVE, DENSE_ABOVE_BF16 = 0.15, 0.05
+LOOK = 32  # examples that the share is measured on
 
 
 class Step(NamedTuple):
@@ -40,7 +41,7 @@ def loss_step(
 
     bf16: compute dense products in bf16. On the sparse path there is one, and it only decides which codes are positive
         (see `SparseAutoencoder.encode_sparse`); on the dense path all are, and the gradients have three digits.
-    dense_above: use dense products where a larger share of the first `ROWS` examples' codes is active (0 forces dense,
+    dense_above: use dense products where a larger share of the first `LOOK` examples' codes is active (0 forces dense,
         1 forces sparse); by default what is faster.
     """
     if x.is_cuda:  # dense products are cheap there, and asking for the share would make the host wait
@@ -49,12 +50,11 @@ def loss_step(
         dense_above = DENSE_ABOVE_BF16 if bf16 else DENSE_ABOVE
     bias = sae.folded_bias()
     l1_weight = _l1_weight(sae, by_decoder_norm)
-    parts = sae.candidates(x, bias, bf16)
-    first = next(parts)
-    if len(first) > dense_above * min(len(x), ROWS) * sae.d_sae:
+    first = torch.addmm(bias, x[:LOOK], sae.W_enc)
+    if (first > 0).sum() > dense_above * first.numel():
         found = _dense(sae, x, bias, lam * l1_weight, bf16, ROWS)
     else:
-        codes = sae.codes_at(x, torch.cat([first, *parts]), bias)
+        codes = sae.codes_at(x, torch.cat([*sae.candidates(x, bias, bf16)]), bias)
         found = _sparse(sae, x, codes, lam * l1_weight)
     return _finish(sae, lam, by_decoder_norm, *found)
 
@@ -96,15 +96,20 @@ def _dense(sae: SparseAutoencoder, x: Tensor, bias: Tensor, l1_weight: Tensor, b
     W_enc, W_dec = sae.W_enc.to(narrow), sae.W_dec.to(narrow)
     errors, mean_codes, fired = [], torch.zeros_like(bias), torch.zeros_like(bias)
     gradients = {name: torch.zeros_like(getattr(sae, name)) for name in ("W_enc", "b_enc", "W_dec")}
+    # The same memory for every part: large fresh one costs the system a good part of a product's time.
+    room = [x.new_empty(min(rows, batch), sae.d_sae, dtype=dtype) for dtype in (narrow, x.dtype, narrow)]
     for part in x.split(rows):
-        codes = (part.to(narrow) @ W_enc).to(x.dtype).add_(bias).relu_()
-        active = codes.sign()  # 1 or 0: sums and products of floats are several times as fast as those of bools
+        for_codes, for_active, for_d_pre = (memory[: len(part)] for memory in room)
+        codes = torch.mm(part.to(narrow), W_enc, out=for_codes).to(x.dtype).add_(bias).relu_()
+        # 1 or 0: sums and products of floats are several times as fast as those of bools
+        active = torch.sign(codes, out=for_active)
         mean_codes += codes.sum(0)
         fired += active.sum(0)
         codes = codes.to(narrow)
         error = (codes @ W_dec).to(x.dtype).add_(sae.b_dec).sub_(part)
         errors.append(error)
-        d_pre = ((error * (2 / batch)).to(narrow) @ W_dec.T).to(x.dtype).add_(l1_weight / batch).mul_(active)
+        d_pre = torch.mm((error * (2 / batch)).to(narrow), W_dec.T, out=for_d_pre).to(x.dtype)
+        d_pre.add_(l1_weight / batch).mul_(active)
         gradients["b_enc"] += d_pre.sum(0)
         if bf16:
             gradients["W_enc"].T.add_(d_pre.to(narrow).T @ part.to(narrow))

@@ -154,13 +154,13 @@ def matrix_products(sae, x, dense_above, bf16=False):
 
 
 def test_a_dense_step_takes_five_matrix_products():
-    sae, x = make(dtype=torch.float32, d_in=32, d_sae=128, batch=40 * ROWS)  # a first look takes ROWS examples more
+    sae, x = make(dtype=torch.float32, d_in=32, d_sae=128, batch=4 * ROWS)  # a first look takes LOOK examples more
     assert 4.95 <= matrix_products(sae, x, DENSE) <= 5.05
 
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_sparse_step_takes_one_matrix_product(bf16):
-    sae, x = make(dtype=torch.float32, d_in=32, d_sae=128, batch=256)
+    sae, x = make(dtype=torch.float32, d_in=32, d_sae=128, batch=4 * ROWS)
     assert 0.99 <= matrix_products(sae, x, SPARSE, bf16) <= 1.02
 
 
