@@ -19,7 +19,7 @@ def measure(session: Session) -> tuple[dict, list[Series], list[Ratio]]:
 
     # A small dictionary, so that the long runs take minutes: what could grow does not depend on its size. With the
     # language model at work in the same process, and without it ten times as far.
-    run = {"batch_size": data.BATCH, "d_sae": session.size(quick=32, full=256), "buffer_rows": 1 << 16}
+    run = {"batch_size": data.BATCH, "d_sae": session.size(quick=32, full=64), "buffer_rows": 1 << 16}
     ids = str(data.stored_ids(session.work, session.size(quick=64, full=20_000)))
     short = {"harvesting": session.size(quick=10, full=488), "stored activations": session.size(quick=20, full=4883)}
     peaks: dict[str, list[int]] = {}
