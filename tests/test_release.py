@@ -198,7 +198,7 @@ def test_a_recipe_starts_from_another_or_from_a_preset(tmp_path):
     config = configuration(TrainConfig, read_recipe("own", tmp_path))
     bundled = read_recipe("A-1")
     expected = paper_scaled(
-        1000, lam=7, seed=3, d_sae=4096, buffer_rows=bundled["buffer_rows"], text=bundled["text"]
+        1000, lam=7, seed=3, d_sae=4096, buffer_rows=bundled["buffer_rows"], text=bundled["text"], clip=None
     )
     assert config == expected and config.resample_at == (100, 200, 300, 400)
     assert configuration(TrainConfig, read_recipe(str(tmp_path / "mine.json"))).lam == 7
