@@ -89,14 +89,14 @@ def measure(session: Session) -> tuple[dict, list[Series], list[Ratio]]:
         for lam, metrics in zip(LAMBDAS, points, strict=True)
         for metric, unit in (("l0_mean", "features"), ("loss_recovered", ""), ("explained_variance", ""), ("dead", ""))
     ]
-    points_of: dict[str, list[dict]] = {}
+    curves: dict[str, list[list[dict]]] = {}  # of a library, one for each try
     for (name, _), points in measured.items():
-        points_of.setdefault("sae_core" if name in OURS else name, []).extend(points)
-    ours = front(points_of.pop("sae_core"))
+        curves.setdefault("sae_core" if name in OURS else name, []).append(points)
+    ours = curves.pop("sae_core")
     differences = [
         Ratio.of(f"L0 {l0:.0f}", f"loss recovered at the same L0, sae_core - {peer}", [gain], 0.0)
-        for peer, points in points_of.items()
-        for l0, gain in gains(ours, front(points))
+        for peer, theirs in curves.items()
+        for l0, gain in gains(ours, theirs)
     ]
     return settings, series, differences
 
@@ -116,36 +116,31 @@ def converted(path: Path) -> SparseAutoencoder:
     return sae
 
 
-def front(points: list[dict]) -> list[dict]:
-    """Those of the points that no other beats in both, fewer active features and more of the loss recovered."""
-    return [
-        p
-        for p in points
-        if not any(q["l0_mean"] < p["l0_mean"] and q["loss_recovered"] > p["loss_recovered"] for q in points)
-    ]
-
-
 def at_l0(points: list[dict], l0: float) -> float | None:
-    """Loss recovered of a front at that L0, linear in log L0 between its points; None outside of them."""
+    """Loss recovered of a curve at that L0, linear in log L0 between its points; None outside of them."""
     known = sorted((math.log(point["l0_mean"]), point["loss_recovered"]) for point in points if point["l0_mean"] > 0)
     if not known or l0 <= 0 or not known[0][0] <= math.log(l0) <= known[-1][0]:
         return None
     return float(np.interp(math.log(l0), *zip(*known, strict=True)))
 
 
-def gains(ours: list[dict], theirs: list[dict]) -> list[tuple[float, float]]:
-    """(L0, by how much our front recovers more of the loss there) at each point of a peer's front.
+def best_at_l0(curves: list[list[dict]], l0: float) -> float | None:
+    """The most that a library recovers with that L0 or a smaller one; None where all its dictionaries are larger."""
+    sparser = (point["loss_recovered"] for curve in curves for point in curve if point["l0_mean"] <= l0)
+    there = (value for curve in curves if (value := at_l0(curve, l0)) is not None)
+    return max((*sparser, *there), default=None)
 
-    A point of theirs outside our range of L0 is replaced by the nearest end of that range, on the line through their
-    points; it is left out where neither front reaches the other's L0.
+
+def gains(ours: list[list[dict]], theirs: list[list[dict]]) -> list[tuple[float, float]]:
+    """(L0, by how much we recover more of the loss there) at each point of a peer that none of its others beats.
+
+    Curves, one for each try, with a point for each λ. A point of theirs that is sparser than all of ours is replaced by
+    their best at the L0 of our sparsest.
     """
-    found = {}  # two points of theirs may have the same nearest end
-    for point in theirs:
-        l0, there = point["l0_mean"], point["loss_recovered"]
-        here = at_l0(ours, l0)
-        if here is None and ours:
-            nearest = min(ours, key=lambda p, l0=l0: abs(p["l0_mean"] - l0))
-            l0, here, there = nearest["l0_mean"], nearest["loss_recovered"], at_l0(theirs, nearest["l0_mean"])
-        if here is not None and there is not None:
-            found[l0] = here - there
+    found = {}  # two points of theirs may be replaced by the same
+    sparsest = min(point["l0_mean"] for curve in ours for point in curve)
+    for point in (point for curve in theirs for point in curve):
+        if best_at_l0(theirs, point["l0_mean"]) <= point["loss_recovered"]:
+            l0 = max(point["l0_mean"], sparsest)
+            found[l0] = best_at_l0(ours, l0) - best_at_l0(theirs, l0)
     return sorted(found.items())

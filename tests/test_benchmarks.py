@@ -116,28 +116,38 @@ def test_the_committed_results_can_be_read():
         assert results.load(path.stem).measurement == path.stem
 
 
-def test_a_front_is_read_at_the_same_l0_and_never_beyond_its_ends():
+def curve(*points):
+    return [{"l0_mean": l0, "loss_recovered": loss} for l0, loss in points]
+
+
+def test_a_curve_is_read_between_its_points_and_never_beyond_its_ends():
     import quality
 
-    front = [{"l0_mean": 10.0, "loss_recovered": 0.8}, {"l0_mean": 1000.0, "loss_recovered": 0.9}]
-    assert quality.at_l0(front, 100.0) == pytest.approx(0.85)
-    assert quality.at_l0(front, 9.0) is None and quality.at_l0(front, 1001.0) is None
-    assert quality.at_l0(front, 0.0) is None  # a dictionary that never fires
+    points = curve((10.0, 0.8), (1000.0, 0.9))
+    assert quality.at_l0(points, 100.0) == pytest.approx(0.85)
+    assert quality.at_l0(points, 9.0) is None and quality.at_l0(points, 1001.0) is None
+    assert quality.at_l0(points, 0.0) is None  # a dictionary that never fires
 
 
-def test_fronts_are_compared_at_an_l0_that_both_have():
+def test_of_a_library_the_best_try_counts_and_a_worse_one_takes_nothing_from_it():
     import quality
 
-    def front(*points):
-        return [{"l0_mean": l0, "loss_recovered": loss} for l0, loss in points]
+    good, worse = curve((10.0, 0.8), (1000.0, 0.9)), curve((90.0, 0.7), (2000.0, 0.85))
+    for tries in ([good], [good, worse], [worse, good]):
+        assert quality.best_at_l0(tries, 100.0) == pytest.approx(0.85)
+        assert quality.best_at_l0(tries, 5000.0) == 0.9  # that of a sparser dictionary
+        assert quality.best_at_l0(tries, 9.0) is None
 
-    ours, theirs = front((10.0, 0.8), (1000.0, 0.9)), front((100.0, 0.8), (10_000.0, 0.95), (20_000.0, 0.96))
-    found = quality.gains(ours, theirs)
-    assert [l0 for l0, _ in found] == [100.0, 1000.0]  # at their 100; their 10,000 and 20,000 are beyond our 1000
-    assert [gain for _, gain in found] == pytest.approx([0.05, 0.9 - 0.875])
-    assert quality.gains(ours, front((1.0, 0.1), (2.0, 0.2))) == []
-    beaten = front((200.0, 0.7))
-    assert quality.front(theirs + beaten) == theirs
+
+def test_libraries_are_compared_at_the_points_of_the_peer_that_it_does_not_beat_itself():
+    import quality
+
+    ours = [curve((10.0, 0.8), (1000.0, 0.9))]
+    found = quality.gains(ours, [curve((100.0, 0.8), (10_000.0, 0.95)), curve((200.0, 0.7), (300.0, 0.8))])
+    assert [l0 for l0, _ in found] == [100.0, 10_000.0]
+    assert [gain for _, gain in found] == pytest.approx([0.05, -0.05])
+    # At 1 and at 2 we have nothing: what they recover at our 10 counts, once.
+    assert quality.gains(ours, [curve((1.0, 0.1), (2.0, 0.2))]) == [(10.0, pytest.approx(0.6))]
 
 
 def test_a_peers_dictionary_must_give_the_peers_numbers(tmp_path):
