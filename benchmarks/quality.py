@@ -4,8 +4,9 @@ All three libraries weigh the squared error summed over d_in against λ times th
 activations are normalised alike, so λ is the same number for all. All have the same linear decay of the learning
 rate over the last fifth and the same warm-up of λ. What differs is what each library does besides: how it starts; ours
 resamples, keeps unit norms and clips gradients, SAELens clips them too and leaves norms free, dictionary_learning keeps
-unit norms. Of every library the best of two tries counts: of the peers two learning rates, the one at which all run and
-half of it, or less for the one that loses its features there; of ours two presets, the paper's and that of April 2024.
+unit norms. Of every library the best of two tries counts. Ours has two presets, the paper's and that of April 2024, at
+one learning rate. SAELens has that rate and half of it. dictionary_learning loses its features even at half of it; it
+has that, and about a third of that.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ for name, value, written in [
 # - **A higher learning rate.** The paper prefers a low one and many steps. A short run has no time for it.
 # - **λ rises.** With that learning rate and the full λ from the start, most features fall silent early.
 # - **The encoder starts as a small copy of the decoder.** In a short run, Kaiming's start loses features before they
-#   have found a direction. `sae_core.recipe.paper_scaled` says what the two starts gave in one comparison.
+#   have found a direction. {doc}`dictionary/quality` compares the two starts.
 # - **Some slices are rarer.** A dictionary of this size splits a context that is common into many features. In the
 #   Pile Arabic is 0.13 % of the tokens {cite}`bricken2023monosemanticity`; the shares in `A/1`'s text are chosen so
 #   that the contexts of the case studies are about as rare.
