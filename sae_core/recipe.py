@@ -69,6 +69,8 @@ class TrainConfig:
             raise SaeCoreError(f"train: resample_inputs = {self.resample_inputs} must not exceed {limit}")
         if self.encoder_start is not None and not self.encoder_start > 0:
             raise SaeCoreError(f"train: encoder_start = {self.encoder_start} must be positive, or null for Kaiming's")
+        if self.clip is not None and not self.clip > 0:
+            raise SaeCoreError(f"train: clip = {self.clip} must be positive, or null for gradients as they are")
         if 2 * self.batch_size > self.buffer_rows:
             raise SaeCoreError(f"train: buffer_rows = {self.buffer_rows} must hold two batches of {self.batch_size}")
         self._check_architecture()
@@ -162,6 +164,9 @@ def read_recipe(name: str, folder: Path = BUNDLED) -> dict[str, Any]:
     """
     named = [path for path in (folder / f"{name}.json", BUNDLED / f"{name}.json") if path.is_file()]
     path = named[0] if named else Path(name)
+    if not path.exists():
+        bundled = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.json")))
+        raise SaeCoreError(f"recipe {name}: there is no such file, and the bundled recipes are {bundled}")
     try:
         values = json.loads(path.read_text())
         other = values.pop("like", None)

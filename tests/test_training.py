@@ -117,6 +117,7 @@ def test_the_april_preset_has_the_updates_numbers():
     [
         ({"d_sae": 0}, "d_sae = 0 must be positive"),
         ({"lr": -1.0}, "lr = -1.0 must be positive"),
+        ({"clip": 0}, "clip = 0 must be positive, or null"),
         ({"lam": -0.1}, "lam = -0.1 must not be negative"),
         ({"resample_inputs": 5000}, "resample_inputs = 5000"),
         ({"batch_size": 4096}, "buffer_rows = 4096"),
