@@ -48,7 +48,7 @@ def remove_parallel_gradient(sae: SparseAutoencoder) -> None:
     appendix "Advice for Training Sparse Autoencoders": better than resetting the norm alone).
     """
     for gradient, rows in zip(sae.W_dec.grad.split(1024), sae.W_dec.split(1024), strict=True):  # fits in cache
-        gradient -= (gradient * rows).sum(1, keepdim=True) * rows
+        gradient.addcmul_((gradient * rows).sum(1, keepdim=True), rows, value=-1)
 
 
 @torch.no_grad()
