@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import os
 import random
 
 import pytest
@@ -16,10 +17,15 @@ WORDS = "the a small large river stone bird of under over sings falls and then n
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """No test reads or fills the cache of the user, or finds weights of theirs; each uses one thread."""
+    """No test reads or fills the cache of the user, or finds weights of theirs; each uses one thread.
+
+    The workers share a cache: chapters that run as notebooks, and again for the book, count the same text.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
     torch.set_num_threads(1)  # the models here are too small for more, and several tests run at a time
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SAE_CORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SAE_CORE_CACHE", str(folder))
         patch.delenv("SAE_CORE_HOME", raising=False)
         yield
 

@@ -26,12 +26,13 @@ from nbmake.nb_run import NotebookRun
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 TEMPLATE = "book/_template"  # no page, but the next chapter begins as its copy
-# Folders that begin with an underscore hold no chapters.
+# Folders that begin with an underscore hold no chapters. From the last to the first: another worker builds the book from
+# the first on, and of what the chapters count on the same text each finds a part in the cache that both fill.
 CHAPTERS = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix()
     for path in BOOK.rglob("*.py")
     if not any(part.startswith("_") for part in path.relative_to(BOOK).parts[:-1])
-)
+)[::-1]
 SECONDS_A_CELL = 600
 
 
