@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import logging
 import os
 import re
 import urllib.error
@@ -31,6 +32,8 @@ from .errors import SaeCoreError
 from .files import write_atomically
 from .interpretability import LEVELS, Examples, Windows, score
 from .plots import visible
+
+_LOG = logging.getLogger(__name__)
 
 KEY = "OPENAI_API_KEY"
 URL, MODEL = "SAE_CORE_EXPLAINER_URL", "SAE_CORE_EXPLAINER_MODEL"
@@ -111,8 +114,8 @@ class Endpoint:
         """The answer, and the tokens that the server says were read and written.
 
         Waits and asks again where the server is busy (429), fails (5xx), or cannot be reached: 1, 2, 4 ... seconds, or
-        as long as its Retry-After says. Raises SaeCoreError where that does not help, where the request is refused and
-        where the key is missing.
+        as long as its Retry-After says. A warning says so; it is logged, and goes to stderr if nothing else is set up.
+        Raises SaeCoreError where that does not help, where the request is refused and where the key is missing.
         """
         secret = key()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {secret}"}
@@ -134,6 +137,7 @@ class Endpoint:
             if wait > LONGEST_WAIT:
                 break
             if attempt < self.attempts - 1:
+                _LOG.warning("%s: %s; asking again in %.0f s", self.url, problem, wait)
                 sleep(wait)
         raise SaeCoreError(f"{self.url}: {problem}; run again later, what was answered is kept")
 

@@ -157,13 +157,16 @@ def test_the_order_of_the_windows_gives_nothing_away(stub, answers):
     assert sorted(asked) == sorted(drawn) and asked != drawn
 
 
-def test_asks_again_where_the_server_is_busy_and_waits_as_long_as_it_says(stub, answers, waits):
+def test_asks_again_where_the_server_is_busy_and_waits_as_long_as_it_says(stub, answers, waits, caplog):
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
     stub.then((429, {"Retry-After": "7"}, ""), (503, {}, "overloaded"), (429, {"Retry-After": date}, ""))
     stub.then((500, {"Retry-After": "soon"}, ""), (429, {"Retry-After": "0"}, ""))
     assert next(explain(answers, units(), PIECES)).score == 1.0
     assert waits[:2] == [7.0, 2.0] and 90 < waits[2] <= 100 and waits[3:] == [8.0, 16.0]
     assert len(stub.bodies) == 9
+    said = [record.getMessage().partition("/v1: ")[2] for record in caplog.records]
+    assert said[:2] == ["status 429; asking again in 7 s", "status 503 overloaded; asking again in 2 s"]
+    assert len(said) == 5
 
 
 def test_asks_again_after_a_timeout_and_a_cut_connection(stub, tmp_path, waits):

@@ -26,8 +26,8 @@ from nbmake.nb_run import NotebookRun
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 TEMPLATE = "book/_template"  # no page, but the next chapter begins as its copy
-# Folders that begin with an underscore hold no chapters. From the last to the first: another worker builds the book from
-# the first on, and of what the chapters count on the same text each finds a part in the cache that both fill.
+# Folders that begin with an underscore hold no chapters. From the last to the first: another worker builds the book
+# from the first on, so that each finds in the cache what the other has counted.
 CHAPTERS = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix()
     for path in BOOK.rglob("*.py")
