@@ -19,7 +19,8 @@ class Step(NamedTuple):
     title: str
     names: tuple[str, ...]  # of the numbers that are recorded: fields of the result
     shown: str  # how they are written in the table of verdicts
-    bar: Callable[[Any, str], list[bool]]  # which clauses a result meets, given the context's name
+    bar: Callable[[Any, str], list[bool]]  # which clauses a result meets; the text is the context's name
+    given: Callable[[Any], list[bool]] = lambda found: []  # which conditions of measuring well it meets
 
 
 # Correlations with the proxy (claim A16), for contexts that are no script.
@@ -70,9 +71,8 @@ STEPS: dict[str, Step] = {
         "3 pinning it",
         ("samples", "pinned_share", "unpinned_share", "dose_correlation"),
         "{pinned_share:.0%} of the characters, {unpinned_share:.1%} without",
-        lambda found, _: [
-            found.samples >= 100, found.pinned_share >= 0.5, found.unpinned_share < 0.02, found.dose_correlation > 0,
-        ],
+        lambda found, _: [found.pinned_share >= 0.5, found.dose_correlation > 0],
+        lambda found: [found.samples >= 100, found.unpinned_share < 0.02],
     ),
     "A21": Step(
         "4 not a neuron",
@@ -93,9 +93,14 @@ STEPS: dict[str, Step] = {
 
 
 def outcome(id: str, found: Any, name: str = "") -> str:
-    """"replicated", "partly" or "contradicted": whether a result meets all, some or none of the clauses of a bar."""
+    """"replicated", "partly" or "contradicted": whether a result meets all, some or none of the clauses of a bar.
+
+    Conditions of measuring well belong to "replicated", and are no finding by themselves.
+    """
     holds = STEPS[id].bar(found, name)
-    return "replicated" if all(holds) else "partly" if any(holds) else "contradicted"
+    if all(holds) and all(STEPS[id].given(found)):
+        return "replicated"
+    return "partly" if any(holds) else "contradicted"
 
 
 class Verdicts:

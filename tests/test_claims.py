@@ -263,6 +263,22 @@ def test_the_outcome_rule(measured, outcome):
     assert clauses.decide(["x > 0", "y > 0"], measured) == outcome
 
 
+@pytest.mark.parametrize(
+    ("measured", "outcome"),
+    [
+        ({"seeds": 3, "x": 1, "y": 1}, "replicated"),
+        ({"seeds": 2, "x": 1, "y": 1}, "partly"),
+        ({"seeds": 3, "x": -1, "y": 1}, "partly"),
+        ({"seeds": 3, "x": -1, "y": -1}, "contradicted"),
+        ({"x": 1, "y": 1}, "partly"),
+        ({"seeds": 3}, "contradicted"),
+        ({}, "not attempted"),
+    ],
+)
+def test_a_condition_of_measuring_well_shows_nothing_by_itself(measured, outcome):
+    assert clauses.decide(["given seeds >= 3", "x > 0", "y > 0"], measured) == outcome
+
+
 # --- collecting a run ---------------------------------------------------------------------------------------
 
 
