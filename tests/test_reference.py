@@ -130,6 +130,11 @@ def test_reference_gives_each_parameter_a_paragraph(package) -> None:
     assert isinstance(made[-1], nodes.literal_block)
 
 
+def test_a_word_with_a_colon_within_a_sentence_is_no_parameter() -> None:
+    made = api.paragraphs("It takes whichever is\nmore: the rule is simple.\nmore: how many.")
+    assert [node.astext() for node in made] == ["It takes whichever is more: the rule is simple.", "more: how many."]
+
+
 def test_reference_links_names_that_are_unmistakable(package) -> None:
     package(SOURCE + '\n\nclass Bin:\n    def join(self):\n        """Join."""\n\n\ndef parts():\n    """Parts."""\n')
     links = {node.astext(): node["refid"] for node in api.inline("`join` `Part.area` `parts` `other` *x*")

@@ -140,7 +140,8 @@ def paragraphs(docstring: str) -> list[nodes.Node]:
             continue
         items: list[list[str]] = []
         for line in part.splitlines():
-            if not items or PARAMETER.match(line) or line.startswith(("Raises ", "Source: ")):
+            done = not items or items[-1][-1].endswith((".", ")"))  # a word with a colon may also begin a line
+            if not items or done and PARAMETER.match(line) or line.startswith(("Raises ", "Source: ")):
                 items.append([])
             items[-1].append(line.strip())
         for text in map(" ".join, filter(None, items)):
