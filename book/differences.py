@@ -201,8 +201,9 @@ for name, value, written in [
 # - **The encoder starts as a small copy of the decoder.** In a short run, Kaiming's start loses features before they
 #   have found a direction. {doc}`dictionary/quality` compares the two starts.
 # - **Some slices are rarer.** A dictionary of this size splits a context that is common into many features. In the
-#   Pile Arabic is 0.13 % of the tokens {cite}`bricken2023monosemanticity`; the shares in `A/1`'s text are chosen so
-#   that the contexts of the case studies are about as rare.
+#   Pile Arabic is 0.13 % of the tokens {cite}`bricken2023monosemanticity`. So Arabic, Hebrew and DNA are rarer in the
+#   text of `A/1` than in that of its model. The paper gives a share for Arabic alone, so those of Hebrew and DNA are
+#   our choice; base64 is left as it is.
 # - **The learning rate falls.** The paper saw no gain from that at the end of a million steps. A short run at a high
 #   rate ends in noise without it. Anthropic's later recipe has it, too {cite}`anthropic2024april`.
 # - **Resampling is scaled.** The four steps keep their order and their rule, and move to where a short run is.
