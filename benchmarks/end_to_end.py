@@ -13,6 +13,7 @@ import data
 from results import Ratio, Series
 from session import Session
 
+from sae_core.autoencoder import bf16_is_fast
 from sae_core.errors import SaeCoreError
 from sae_core.recipe import TrainConfig
 
@@ -34,7 +35,8 @@ def measure(session: Session) -> tuple[dict, list[Series], list[Ratio]]:
         ids = str(data.stored_ids(session.work, 2 * steps * batch_size // data.model().n_ctx + 64))
         settings["largest difference of activations"] = _check(session, ids)
         contenders["SAELens fp32"] = lambda: _saelens(session, common, ids, bf16=False)
-        contenders["SAELens bf16"] = lambda: _saelens(session, common, ids, bf16=True)
+        if bf16_is_fast():  # elsewhere autocast is slower than fp32, and nobody would ask for it
+            contenders["SAELens bf16"] = lambda: _saelens(session, common, ids, bf16=True)
 
     answers = {name: [] for name in contenders}
     for round_ in range(session.rounds):
