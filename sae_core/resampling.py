@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import parallel
 from .autoencoder import SparseAutoencoder
+from .errors import SaeCoreError
 from .objective import loss_per_example
 
 ENCODER_SCALE = 0.2  # norm of a new encoder column, relative to the mean norm of the alive ones
@@ -26,19 +27,21 @@ def resample(
     lam: float,
     generator: torch.Generator,
     scale: float = 1.0,
+    by_decoder_norm: bool = False,
 ) -> int:
     """Re-initialise the dead features in place and return how many there were.
 
     dead: bool [d_sae]. inputs: activations [n, d_in] to draw from, in any float type, n of them in every process;
-        the dictionary sees scale * inputs.
+        the dictionary sees scale * inputs. by_decoder_norm: as in the loss that is trained.
+    Raises SaeCoreError where the loss of an input is not a number.
     """
     n_dead = int(dead.sum())
     if n_dead == 0:
         return 0
     # "Compute the loss on a random subset", then "probability proportional to the square of the loss".
-    own = torch.cat([loss_per_example(sae, part.float() * scale, lam) for part in inputs.split(8192)])
-    loss = parallel.gathered(own)
-    picked = torch.multinomial(loss.double().square().cpu(), n_dead, replacement=True, generator=generator)
+    parts = inputs.split(8192)
+    own = torch.cat([loss_per_example(sae, part.float() * scale, lam, by_decoder_norm) for part in parts])
+    picked = _draw(parallel.gathered(own).double().square().cpu(), n_dead, generator)
     direction = torch.nn.functional.normalize(parallel.picked_rows(inputs, picked.to(inputs.device)), dim=1)
     # The dictionary vector is the input at unit norm.
     sae.W_dec[dead] = direction
@@ -53,3 +56,19 @@ def resample(
             if name in optimizer.state[parameter]:
                 optimizer.state[parameter][name][where] = 0.0
     return n_dead
+
+
+def _draw(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Indices [n] with probabilities in proportion to weights, distinct as far as there are weights above zero.
+
+    Two features that start from one input are equal and stay so, with equal gradients, for the rest of the run.
+    """
+    if not weights.isfinite().all():
+        raise SaeCoreError("train: the loss of an input is not a number when features are resampled; use a smaller lr")
+    if not weights.any():
+        weights = torch.ones_like(weights)  # all inputs are reconstructed: any of them will do
+    distinct = min(n, int(weights.count_nonzero()))
+    picked = torch.multinomial(weights, distinct, replacement=False, generator=generator)
+    if distinct == n:
+        return picked
+    return torch.cat([picked, torch.multinomial(weights, n - distinct, replacement=True, generator=generator)])

@@ -97,7 +97,10 @@ class Trainer:
         self.own_batch = parallel.share(config.batch_size, "batch_size")
         self.generator = torch.Generator().manual_seed(config.seed)
         sample = parallel.gathered(buffer.peek(8192 // parallel.world()))  # it will be trained on all the same
-        self.scale = math.sqrt(sample.shape[1] / sample.square().sum(1).mean().item()) if config.normalize else 1.0
+        size = sample.square().sum(1).mean().item()
+        if config.normalize and not size > 0:
+            raise SaeCoreError("train: all activations are zero, or one is not a number; look at their source")
+        self.scale = math.sqrt(sample.shape[1] / size) if config.normalize else 1.0
         self.sae = self._initial(sample * self.scale).to(sample.device)
         self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=config.lr, betas=(0.9, 0.999), fused=True)
         self.silent = torch.zeros(config.d_sae, dtype=torch.int64, device=sample.device)  # steps since a feature fired
@@ -144,7 +147,8 @@ class Trainer:
             if self.step in config.resample_at:
                 n_inputs = config.resample_inputs // parallel.world()
                 inputs = self.buffer.rows[:n_inputs]  # the buffer is in no order: a random sample
-                resampled = resample(sae, optimizer, dead, inputs, lam, self.generator, self.scale)
+                by_norm = not config.unit_norm
+                resampled = resample(sae, optimizer, dead, inputs, lam, self.generator, self.scale, by_norm)
                 self.silent.masked_fill_(dead, 0)
             yield Progress(
                 self.step,
@@ -242,6 +246,8 @@ def train(
         trainer = Trainer(config, buffer)
         # What the result depends on besides the configuration; chunks of one's own need not say where they are from.
         identity = {"d_in": trainer.sae.d_in, "repeat": buffer.repeat, **getattr(buffer.chunks, "source", {})}
+        if buffer.repeat:  # where the text starts over
+            identity["chunks"] = len(buffer.chunks)
         seconds = 0.0
         if found := parallel.latest(out, asdict(config), identity):
             tensors, state = found

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from sae_core.autoencoder import NAMES, SparseAutoencoder
+from sae_core.errors import SaeCoreError
+from sae_core.objective import loss_per_example
 from sae_core.resampling import resample
 from sae_core.step import loss_step
 
@@ -134,8 +136,39 @@ def test_the_loss_is_that_of_the_scaled_inputs():
 
 
 def test_different_dead_features_get_different_inputs(sae, optimizer, inputs):
-    run(sae, optimizer, inputs)
-    assert len(sae.W_dec[DEAD].unique(dim=0)) > 0.8 * DEAD.sum()
+    for seed in range(20):
+        run(sae, optimizer, inputs, seed=seed)
+        assert len(sae.W_dec[DEAD].unique(dim=0)) == DEAD.sum()
+
+
+def test_where_inputs_run_out_some_are_drawn_twice():
+    inputs = torch.diag(torch.tensor([1.0, 2.0, 3.0]))
+    assert shares(silent(3, 30), inputs).min() > 0
+    zero = torch.zeros(4, 3)
+    sae = silent(3, 5)
+    assert run(sae, torch.optim.Adam(sae.parameters()), zero, torch.ones(5, dtype=torch.bool)) == 5  # no loss at all
+
+
+def test_a_loss_that_is_not_a_number_is_refused():
+    sae = silent(2, 5)
+    with pytest.raises(SaeCoreError, match="not a number when features are resampled; use a smaller lr"):
+        run(sae, torch.optim.Adam(sae.parameters()), torch.full((4, 2), torch.nan), torch.ones(5, dtype=torch.bool))
+
+
+def test_the_l1_norm_is_weighted_as_in_training():
+    inputs = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    sae = silent(2, 20_000)
+    with torch.no_grad():  # feature 0 reconstructs the second input: its code is 10, its decoder row a tenth
+        sae.W_enc[:, 0] = torch.tensor([10.0, 0.0])
+        sae.W_dec[0] = torch.tensor([0.1, 0.0])
+        sae.b_enc[0] = 0.0
+    loss = [loss_per_example(sae, inputs, 0.5, by_decoder_norm=by_norm) for by_norm in (False, True)]
+    assert [each.tolist() for each in loss] == [[1.0, 5.0], [1.0, 0.5]]
+    optimizer = torch.optim.Adam(sae.parameters())
+    generator = torch.Generator().manual_seed(0)
+    everything = torch.ones(sae.d_sae, dtype=torch.bool)
+    resample(sae, optimizer, everything, inputs, 0.5, generator, by_decoder_norm=True)
+    assert sae.W_dec[:, 1].mean().item() == pytest.approx(0.8, abs=0.015)
 
 
 def test_inputs_beyond_the_first_part_are_drawn_too():

@@ -48,7 +48,7 @@ NORMALIZE_DECODER = training.normalize_decoder
 
 
 @torch.no_grad()
-def kaiming(sae, optimizer, dead, inputs, lam, generator, scale=1.0) -> int:
+def kaiming(sae, optimizer, dead, inputs, lam, generator, scale=1.0, by_decoder_norm=False) -> int:
     """In place of `resample`: dead features get fresh weights, as at the start, and a fresh optimiser state."""
     fresh = SparseAutoencoder(sae.d_in, sae.d_sae, sae.tied_bias, generator)
     for name, where in {"W_dec": (dead,), "W_enc": (slice(None), dead), "b_enc": (dead,)}.items():
