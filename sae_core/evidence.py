@@ -176,7 +176,8 @@ class Evidence:
 def feature_evidence(model: LanguageModel, sae: SparseAutoencoder, contexts: Contexts) -> Evidence:
     """Evidence of a dictionary's features, kept in the cache folder: 1 M tokens take about 20 s the first time."""
     tensors = [*model.network.state_dict().values(), *sae.state_dict().values()]
-    return _cached(tensors, contexts, lambda x: sae.encode_sparse(x), model, sae.d_sae)
+    rule = f"{type(sae).__name__} {sae.tied_bias} {getattr(sae, 'k', '')}"  # what else the codes depend on
+    return _cached(tensors, contexts, lambda x: sae.encode_sparse(x), model, sae.d_sae, rule)
 
 
 def neuron_evidence(model: LanguageModel, contexts: Contexts) -> Evidence:
@@ -208,9 +209,15 @@ def _correlations(sum_x: np.ndarray, sum_xx: np.ndarray, sum_xy: np.ndarray, tar
 
 
 def _cached(
-    tensors: list[Tensor], contexts: Contexts, encode: Callable[[Tensor], Tensor], model: LanguageModel, n_features: int
+    tensors: list[Tensor],
+    contexts: Contexts,
+    encode: Callable[[Tensor], Tensor],
+    model: LanguageModel,
+    n_features: int,
+    rule: str = "",
 ) -> Evidence:
     digest = hashlib.sha256(np.ascontiguousarray(contexts.ids))
+    digest.update(f"{contexts.ids.shape} {rule}".encode())
     for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().numpy())
     path = cache_folder() / f"evidence-{digest.hexdigest()[:16]}.safetensors"

@@ -11,6 +11,7 @@ from sae_core.corpus import open_corpus
 from sae_core.evidence import Evidence, feature_evidence, neuron_correlations, neuron_evidence
 from sae_core.language_model import to_tensor
 from sae_core.tokens import Contexts, pack
+from sae_core.variants import TopK
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,19 @@ def test_a_second_call_reads_the_cache_and_another_dictionary_does_not(tiny, dic
     feature_evidence(tiny, other, contexts)
     feature_evidence(tiny, dictionary, contexts.head(8))
     assert len(calls) == 2
+
+
+def test_the_cache_knows_dictionaries_apart_that_share_their_weights(tiny, contexts, dictionary):
+    """By their rule, the number of codes kept, and the tied bias."""
+    weights, rule = dictionary.state_dict(), lambda sae: len(feature_evidence(tiny, sae, contexts).places)
+    plain = SparseAutoencoder(64, 96, tied_bias=False)
+    few, more = TopK(64, 96, k=3), TopK(64, 96, k=9)
+    for sae in (plain, few, more):
+        sae.load_state_dict(weights)
+    counts = [rule(sae) for sae in (dictionary, plain, few, more)]
+    tokens = contexts.ids[:, 1:].size
+    assert counts[2] <= 3 * tokens < counts[3] <= 9 * tokens
+    assert len(set(counts)) == 4
 
 
 def test_counts_density_and_maxima():
