@@ -241,22 +241,21 @@ def load_dictionary(name: str = "A/1", device: str | torch.device = "cpu") -> Sp
 
     name: a bundled dictionary (`A/1`), a folder, or `hf:owner/repository/folder` on the Hugging Face hub.
     Raises SaeCoreError for an unknown name (and lists the known ones), a damaged file, an architecture other than
-    standard, topk, gated and jumprelu, or a file whose tensors do not fit its cfg.json.
+    standard, topk, gated and jumprelu, a file whose tensors do not fit its cfg.json, or a cfg.json that asks for what
+    we do not compute: inputs normalised or reshaped by the dictionary, codes scaled by decoder norms.
     """
     from .variants import Gated, JumpReLU, TopK  # they build on SparseAutoencoder
 
-    if name.startswith("hf:"):
-        owner, _, path = name.removeprefix("hf:").partition("/")
-        repository, _, folder_name = path.partition("/")
-        folder = bundle.download(f"{owner}/{repository}") / folder_name
-    else:
-        folder = bundle.find(name, "cfg.json")
+    folder = _folder(name)
     try:
         config = json.loads((folder / "cfg.json").read_text())
         tensors = load_file(folder / "sae_weights.safetensors")
         d_in, d_sae = config["d_in"], config["d_sae"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise SaeCoreError(f"{folder}: cannot be opened as a dictionary ({error})") from None
+    for key in ("normalize_activations", "reshape_activations"):  # what others do to the input, we do not
+        if config.get(key) not in (None, "none"):
+            raise SaeCoreError(f"{folder}: cfg.json has {key} = {config[key]}, which cannot be read; fold it in first")
     architecture = str(config.get("architecture", "standard"))
     kinds = {kind.architecture: kind for kind in (SparseAutoencoder, TopK, Gated, JumpReLU)}
     if architecture not in kinds:
@@ -268,6 +267,12 @@ def load_dictionary(name: str = "A/1", device: str | torch.device = "cpu") -> Sp
         found = tuple(tensors[tensor_name].shape) if tensor_name in tensors else "missing"
         if found != shape:
             raise SaeCoreError(f"{folder}: {tensor_name} is {found}, cfg.json asks for {shape}")
+    activation = config.get("activation_fn") or config.get("activation_fn_str") or "relu"
+    if architecture == "standard" and activation != "relu":
+        raise SaeCoreError(f"{folder}: cfg.json has activation_fn = {activation}; a standard dictionary's is relu")
+    norms = tensors["W_dec"].float().norm(dim=1)
+    if config.get("rescale_acts_by_decoder_norm") and (norms - 1).abs().max() > 0.01:
+        raise SaeCoreError(f"{folder}: rescale_acts_by_decoder_norm needs decoder rows of norm 1; fold the norms first")
     options = {}
     if architecture == "topk":
         options["k"] = k = config.get("k")
@@ -281,6 +286,15 @@ def load_dictionary(name: str = "A/1", device: str | torch.device = "cpu") -> Sp
     return sae.to(device).eval()
 
 
+def _folder(name: str) -> Path:
+    """Where a dictionary is, by a name as `load_dictionary` takes it."""
+    if not name.startswith("hf:"):
+        return bundle.find(name, "cfg.json")
+    owner, _, path = name.removeprefix("hf:").partition("/")
+    repository, _, folder = path.partition("/")
+    return bundle.download(f"{owner}/{repository}") / folder
+
+
 def dictionary_metadata(name: str) -> dict:
-    """The `metadata` of a dictionary's cfg.json: its recipe, its text and its metrics."""
-    return json.loads((bundle.find(name, "cfg.json") / "cfg.json").read_text()).get("metadata", {})
+    """The `metadata` of a dictionary's cfg.json: its model, its recipe, its text and its metrics."""
+    return json.loads((_folder(name) / "cfg.json").read_text()).get("metadata") or {}

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sae_core import autoencoder, bundle
 from sae_core.autoencoder import (
@@ -254,6 +255,12 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-10])
 
 
+def scale_rows(folder):
+    path = folder / "sae_weights.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {"W_dec": 2 * tensors["W_dec"]}, path)
+
+
 DAMAGES = {
     "weights cut short": (lambda f: cut(f / "sae_weights.safetensors"), "cannot be opened as a dictionary"),
     "weights missing": (lambda f: (f / "sae_weights.safetensors").unlink(), "cannot be opened as a dictionary"),
@@ -266,6 +273,13 @@ DAMAGES = {
     "unknown architecture": (
         lambda f: edit(f, architecture="matryoshka"),
         "architecture 'matryoshka' cannot be read; only standard, topk, gated, jumprelu",
+    ),
+    "inputs normalised": (lambda f: edit(f, normalize_activations="layer_norm"), "normalize_activations = layer_norm"),
+    "inputs reshaped": (lambda f: edit(f, reshape_activations="hook_z"), "reshape_activations = hook_z"),
+    "another activation": (lambda f: edit(f, activation_fn="topk"), "a standard dictionary's is relu"),
+    "codes to be scaled": (
+        lambda f: (scale_rows(f), edit(f, rescale_acts_by_decoder_norm=True)),
+        "rescale_acts_by_decoder_norm needs decoder rows of norm 1",
     ),
     "architecture not a word": (lambda f: edit(f, architecture=[]), "architecture .* cannot be read"),
 }
