@@ -21,6 +21,7 @@ from .files import write_text_atomically
 from .interruption import deferred, stopped
 from .language_model import LanguageModel, build, save_model, to_tensor, token_losses
 from .ngrams import ngram_losses
+from .recipe import check_types
 from .tokens import Contexts, Mixture, load_contexts, load_tokenizer, mixture_documents, train_tokenizer
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ class PretrainConfig:
     seed: int = 0  # of the weights and of the order of the text
 
     def __post_init__(self):
+        check_types(self, "pretrain")
         for name in ("vocab_size", "n_ctx", "passes", "batch_tokens", "lr"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or value <= 0:
-                raise SaeCoreError(f"pretrain: {name} = {value} must be positive")
+            if getattr(self, name) <= 0:
+                raise SaeCoreError(f"pretrain: {name} = {getattr(self, name)} must be positive")
         if self.batch_tokens < self.n_ctx:
             raise SaeCoreError(f"pretrain: batch_tokens = {self.batch_tokens} must hold a context of {self.n_ctx}")
 

@@ -6,8 +6,10 @@ At the end: recipes as JSON files, which say of a model or a dictionary what dif
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +17,47 @@ from .errors import SaeCoreError
 from .tokens import Mixture
 
 T = TypeVar("T")
+KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a word"}
+
+
+def check_types(config: Any, command: str) -> None:
+    """Bring a configuration's values to the types of its fields: JSON writes 1e5 for a whole number, and lists.
+
+    Raises SaeCoreError that begins with the command for a value of another kind, such as "False" for a bool.
+    """
+    for field in fields(config):
+        value, (kind, *others) = getattr(config, field.name), field.type.split(" | ")
+        if value is None and others:
+            continue
+        good = {
+            "bool": isinstance(value, bool),
+            "int": _whole(value),
+            "float": isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value),
+            "str": isinstance(value, str),
+        }
+        if not good.get(kind, True):
+            raise SaeCoreError(f"{command}: {field.name} = {value} must be {KINDS[kind]}" + " or null" * bool(others))
+        if kind == "int":
+            setattr(config, field.name, int(value))
+    if config.text is not None:
+        check_mixture(config.text, command)
+    if config.seed < 0:
+        raise SaeCoreError(f"{command}: seed = {config.seed} must not be negative")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer()
+
+
+def check_mixture(text: Any, command: str) -> None:
+    """Raise SaeCoreError unless this is a list of pairs: a corpus, and the share of each slice or None."""
+    pairs = text if isinstance(text, list | tuple) and text else [None]
+    for pair in pairs:
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise SaeCoreError(f'{command}: text = {text} must be a list of pairs, such as [["pocket", null]]')
+        shares = pair[1] or {}
+        if not (isinstance(shares, Mapping) and all(isinstance(share, Real) for share in shares.values())):
+            raise SaeCoreError(f"{command}: text = {text}: the second of a pair is null or the share of each slice")
 
 
 @dataclass
@@ -54,15 +97,17 @@ class TrainConfig:
         return self.architecture == "standard" and not self.ghost_gradients
 
     def __post_init__(self):
+        check_types(self, "train")
         if self.resample_at is None:
             self.resample_at = (25_000, 50_000, 75_000, 100_000) if self.by_hand else ()
-        self.resample_at = tuple(self.resample_at)  # JSON brings a list
-        positive = ("d_sae", "steps", "batch_size", "lr", "dead_after", "resample_inputs", "buffer_rows")
-        for name in positive:
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or value <= 0:
-                raise SaeCoreError(f"train: {name} = {value} must be positive")
-        if not isinstance(self.lam, int | float) or self.lam < 0:
+        steps = self.resample_at  # JSON brings a list
+        if not (isinstance(steps, list | tuple) and all(_whole(step) and step > 0 for step in steps)):
+            raise SaeCoreError(f"train: resample_at = {steps} must be a list of steps, such as [1000, 2000]")
+        self.resample_at = tuple(map(int, steps))
+        for name in ("d_sae", "steps", "batch_size", "lr", "dead_after", "resample_inputs", "buffer_rows"):
+            if getattr(self, name) <= 0:
+                raise SaeCoreError(f"train: {name} = {getattr(self, name)} must be positive")
+        if self.lam < 0:
             raise SaeCoreError(f"train: lam = {self.lam} must not be negative")
         if self.resample_at and self.resample_inputs > self.buffer_rows:
             limit = f"buffer_rows = {self.buffer_rows}"
@@ -156,12 +201,14 @@ PRESETS = {"paper": paper, "paper_scaled": paper_scaled, "april_2024": april_202
 BUNDLED = Path(__file__).parent / "recipes"
 
 
-def read_recipe(name: str, folder: Path = BUNDLED) -> dict[str, Any]:
+def read_recipe(name: str, folder: Path = BUNDLED, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """The values of a recipe: the name of one in `folder` or of a bundled one ("A-1"), or a JSON file.
 
     Where a recipe holds `"like": "A-1"`, the values of that one, in the same folder or bundled, stand for all that it
-    leaves out.
+    leaves out. seen: the recipes that lead here.
     """
+    if name in seen:
+        raise SaeCoreError(f"recipe {name}: is like itself ({' → '.join((*seen, name))})")
     named = [path for path in (folder / f"{name}.json", BUNDLED / f"{name}.json") if path.is_file()]
     path = named[0] if named else Path(name)
     if not path.exists():
@@ -172,7 +219,7 @@ def read_recipe(name: str, folder: Path = BUNDLED) -> dict[str, Any]:
         other = values.pop("like", None)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise SaeCoreError(f"recipe {name}: cannot be read ({error})") from None
-    return read_recipe(other, path.parent) | values if other else values
+    return read_recipe(str(other), path.parent, (*seen, name)) | values if other else values
 
 
 def configuration(kind: type[T], values: Mapping[str, Any]) -> T:
