@@ -9,12 +9,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import bundle
 from .errors import SaeCoreError
 from .interruption import Stopped
+
+if TYPE_CHECKING:
+    from .language_model import LanguageModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,13 +113,12 @@ def train(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a dictionary on held-out text."""
-    from .autoencoder import load_dictionary
-    from .language_model import load_model
+    from .autoencoder import dictionary_metadata, load_dictionary
     from .runs import evaluate_dictionary, head, held_out
 
-    sae = load_dictionary(options.dictionary, options.device)
-    model = load_model(options.model or str(Path(options.dictionary).parent), options.device)
-    contexts, _ = held_out(model)
+    sae, metadata = load_dictionary(options.dictionary, options.device), dictionary_metadata(options.dictionary)
+    model = _model_of(options, metadata)
+    contexts, _ = held_out(model, metadata.get("text", ()))
     _print_numbers(evaluate_dictionary(model, sae, head(contexts, options.tokens)))
 
 
@@ -126,11 +129,10 @@ def explain(options: argparse.Namespace) -> None:
     and, with --prices, what it costs. Run the same command again to continue a stopped run: nothing is asked twice.
     """
     from . import language_explainer as explainer
-    from .autoencoder import load_dictionary
+    from .autoencoder import dictionary_metadata, load_dictionary
     from .effects import logit_weights
     from .evidence import feature_evidence
     from .interpretability import protocol, usable
-    from .language_model import load_model
     from .runs import head, held_out
     from .tokens import token_bytes
 
@@ -142,9 +144,9 @@ def explain(options: argparse.Namespace) -> None:
     if options.out:
         server = explainer.endpoint(options.url, options.explainer, settings=options.settings)
         answers = explainer.Answers(server, options.out)
-    sae = load_dictionary(options.dictionary)
-    model = load_model(options.model or str(Path(options.dictionary).parent))
-    contexts, _ = held_out(model)
+    sae, metadata = load_dictionary(options.dictionary), dictionary_metadata(options.dictionary)
+    model = _model_of(options, metadata)
+    contexts, _ = held_out(model, metadata.get("text", ()))
     evidence = feature_evidence(model, sae, head(contexts, options.tokens))
     drawn = np.random.default_rng(options.seed).permutation(usable(evidence))[: max(0, options.features)]
     if not len(drawn):
@@ -173,6 +175,23 @@ def explain(options: argparse.Namespace) -> None:
             print(f"{result.name:12} {result.score:6.3f}  {result.explanation}", flush=True)
     median = f", median score {np.median(scores):.3f}" if scores else ""
     print(f"{len(scores)} features scored{median}; {len(units) - len(scores)} with a malformed answer")
+
+
+def _model_of(options: argparse.Namespace, metadata: dict) -> LanguageModel:
+    """The model that was asked for, else the one in whose folder the dictionary is, else the one that it names."""
+    from .language_model import load_model
+
+    device = getattr(options, "device", "cpu")
+    if options.model:
+        return load_model(options.model, device)
+    folder = str(Path(options.dictionary).parent)
+    beside = folder in bundle.available("config.json") or (Path(folder) / "config.json").is_file()
+    if not (name := folder if beside else metadata.get("model", "")):
+        raise SaeCoreError(f"{options.dictionary} does not name its language model; give --model")
+    model = load_model(name, device)
+    if metadata.get("model_sha256", "") not in ("", bundle.sha256(model.folder / "model.safetensors")):
+        raise SaeCoreError(f"{options.dictionary} was trained on another model than the {name} here; give --model")
+    return model
 
 
 def text(options: argparse.Namespace) -> None:
@@ -238,15 +257,15 @@ def _pretrain_arguments(command: argparse.ArgumentParser) -> None:
 
 def _harvest_arguments(command: argparse.ArgumentParser) -> None:
     _source_arguments(command)
-    command.add_argument("--tokens", type=int, metavar="N", help="activations to write (default: all of the text)")
-    command.add_argument("--seed", type=int, default=0, help="of their order, and of the runs to come (default: 0)")
+    command.add_argument("--tokens", type=_count, metavar="N", help="activations to write (default: all of the text)")
+    command.add_argument("--seed", type=_seed, default=0, help="of their order, and of the runs to come (default: 0)")
     command.add_argument("--out", type=Path, required=True, help="folder for the shards")
-    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    command.add_argument("--device", type=_device, default="cpu", help="torch device (default: cpu)")
 
 
 def _source_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--model", default="A", help="bundled model, folder, or hf:owner/name (default: A)")
-    command.add_argument("--max-tokens", type=int, metavar="N", help="read no more of the text; hf: needs it")
+    command.add_argument("--max-tokens", type=_count, metavar="N", help="read no more of the text; hf: needs it")
     source = command.add_mutually_exclusive_group()
     source.add_argument("--text", default="", help="corpus in place of the model's own training text, say pocket")
     return source
@@ -264,24 +283,25 @@ def _train_arguments(command: argparse.ArgumentParser) -> None:
 
 def _run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder for the result, the log and the checkpoints")
-    command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of the configuration")
-    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    command.add_argument("--checkpoint-every", type=int, default=1000, metavar="STEPS", help="(default: 1000)")
+    changes = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
+    command.add_argument("--set", **changes, help="change values of the configuration")
+    command.add_argument("--device", type=_device, default="cpu", help="torch device (default: cpu)")
+    command.add_argument("--checkpoint-every", type=_count, default=1000, metavar="STEPS", help="(default: 1000)")
 
 
 def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("dictionary", help="bundled dictionary (A/1) or folder")
-    command.add_argument("--model", default="", help="its language model (default: the name's first part)")
-    command.add_argument("--tokens", type=int, default=1_000_000, help="held-out tokens (default: 1,000,000)")
-    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    command.add_argument("--model", default="", help="its language model (default: the one that it names)")
+    command.add_argument("--tokens", type=_count, default=1_000_000, help="held-out tokens (default: 1,000,000)")
+    command.add_argument("--device", type=_device, default="cpu", help="torch device (default: cpu)")
 
 
 def _explain_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("dictionary", help="bundled dictionary (A/1) or folder")
-    command.add_argument("--model", default="", help="its language model (default: the name's first part)")
+    command.add_argument("--model", default="", help="its language model (default: the one that it names)")
     command.add_argument("--features", type=int, default=10, metavar="N", help="drawn at random (default: 10)")
-    command.add_argument("--seed", type=int, default=0, help="of that draw (default: 0)")
-    command.add_argument("--tokens", type=int, default=500_000, help="of held-out text (default: 500,000)")
+    command.add_argument("--seed", type=_seed, default=0, help="of that draw (default: 0)")
+    command.add_argument("--tokens", type=_count, default=500_000, help="of held-out text (default: 500,000)")
     command.add_argument("--estimate", action="store_true", help="say what there is to ask, and ask nothing")
     command.add_argument("--prices", type=float, nargs=2, metavar=("IN", "OUT"), help="per million tokens")
     command.add_argument("--url", default="", help="of the server, up to /v1 (default: SAE_CORE_EXPLAINER_URL)")
@@ -289,6 +309,30 @@ def _explain_arguments(command: argparse.ArgumentParser) -> None:
     settings = {"type": _json, "default": {"temperature": 0}, "metavar": "JSON"}
     command.add_argument("--settings", **settings, help='more fields of each request (default: {"temperature": 0})')
     command.add_argument("--out", type=Path, metavar="FILE", help="where the answers are kept, as JSON lines")
+
+
+def _count(text: str) -> int:
+    if not (text.replace("_", "").isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+    return int(text)
+
+
+def _device(name: str) -> str:
+    if name != "cpu":
+        import torch
+
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise argparse.ArgumentTypeError(f"PyTorch cannot use {name} here ({reason})") from None
+    return name
 
 
 def _json(text: str) -> object:
@@ -306,7 +350,7 @@ def _text_arguments(command: argparse.ArgumentParser) -> None:
 def _release_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="A, A/1, ... and what they need (default: all)")
     command.add_argument("--plan", action="store_true", help="print what there is to do, and do nothing")
-    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    command.add_argument("--device", type=_device, default="cpu", help="torch device (default: cpu)")
     _set_arguments(command)
 
 

@@ -1,12 +1,17 @@
 """The command line: a whole run from text to a measured dictionary, and one line for every kind of wrong input."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from sae_core import bundle
+from sae_core.autoencoder import dictionary_metadata, load_dictionary
 from sae_core.cli import main
+from sae_core.language_model import load_model
+from sae_core.runs import held_out
 
 PRETRAIN = ["n_ctx=32", "vocab_size=300", "batch_tokens=256", "passes=2"]
 TRAIN = "d_sae=64 steps=30 batch_size=128 buffer_rows=4096 resample_at=[10] resample_inputs=512 lr=0.001".split()
@@ -90,8 +95,53 @@ def test_activations_that_cannot_be_used_are_one_line(model, text, activations, 
 
 def test_evaluate_prints_what_training_recorded(dictionary, small_text, monkeypatch, capsys):
     monkeypatch.setenv("SAE_CORE_CORPUS", str(small_text))
-    assert main(["evaluate", str(dictionary), "--tokens", "2000"]) == 0
-    assert "loss_recovered" in capsys.readouterr().out
+    assert main(["evaluate", str(dictionary)]) == 0  # on the same held-out text, by its path or by its name
+    recorded = json.loads((dictionary / "cfg.json").read_text())["metadata"]["metrics"]
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert printed["loss_recovered"] == f"{recorded['loss_recovered']:,.4f}"
+    assert printed["tokens"] == f"{recorded['tokens']:,}"
+
+
+def test_evaluate_never_takes_another_model(model, dictionary, small_text, tmp_path, monkeypatch, capsys):
+    """The model here is named A, as a bundled one is."""
+    monkeypatch.setenv("SAE_CORE_CORPUS", str(small_text))
+    shutil.copytree(dictionary, tmp_path / "elsewhere")
+    arguments = ["evaluate", str(tmp_path / "elsewhere"), "--tokens", "500"]
+    assert main(arguments) == 2
+    assert "was trained on another model than the A here; give --model" in capsys.readouterr().err
+    assert main([*arguments, "--model", str(model)]) == 0
+    config = json.loads((tmp_path / "elsewhere" / "cfg.json").read_text())
+    del config["metadata"]["model"]
+    (tmp_path / "elsewhere" / "cfg.json").write_text(json.dumps(config))
+    assert main(arguments) == 2
+    assert "does not name its language model; give --model" in capsys.readouterr().err
+
+
+def test_evaluate_finds_a_bundled_model_by_its_name(tmp_path):
+    shutil.copytree(bundle.find("A/0", "cfg.json"), tmp_path / "copy")
+    assert main(["evaluate", str(tmp_path / "copy"), "--tokens", "500"]) == 0
+
+
+def test_evaluate_keeps_away_from_what_the_dictionary_was_trained_on(model, text, tmp_path, monkeypatch, capsys):
+    arguments = ["train", "--model", str(model), "--out", str(tmp_path / "1"), "--text", str(text), "--repeat"]
+    assert main([*arguments, "--set", *TRAIN]) == 0
+    monkeypatch.setenv("SAE_CORE_CORPUS", str(text))
+    seen = load_dictionary(str(tmp_path / "1"))  # the text is not the model's, so only the dictionary has seen it
+    metadata = dictionary_metadata(str(tmp_path / "1"))
+    language_model = load_model(str(model))
+    everything, _ = held_out(language_model)
+    validation, _ = held_out(language_model, metadata["text"])
+    assert seen.d_sae == 64 and 0 < len(validation.ids) < 0.2 * len(everything.ids)
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "1"), "--model", str(model)]) == 0
+    assert f"{len(validation.ids) * 31:,}" in capsys.readouterr().out
+
+
+def test_settings_may_be_given_in_several_places(model, tmp_path):
+    arguments = ["train", "--model", str(model), "--out", str(tmp_path / "1"), "--repeat", "--set", *TRAIN]
+    assert main([*arguments, "--set", "lam=3", "steps=12"]) == 0
+    recipe = dictionary_metadata(str(tmp_path / "1"))["recipe"]
+    assert (recipe["d_sae"], recipe["lam"], recipe["steps"]) == (64, 3, 12)
 
 
 def test_text_lists_documents_by_slice(small_text, capsys):
@@ -113,6 +163,16 @@ WRONG = {
     "unknown setting": (["train", "--out", "x", "--set", "stesp=3"], "no setting 'stesp'"),
     "setting without a value": (["train", "--out", "x", "--set", "steps"], "KEY=VALUE"),
     "setting of the wrong type": (["train", "--out", "x", "--set", "steps=many"], "steps"),
+    "word for a flag": (["train", "--out", "x", "--set", "normalize=False"], "normalize = False must be true or false"),
+    "flag for a number": (["train", "--out", "x", "--set", "lr=true"], "lr = True must be a number"),
+    "no number": (["train", "--out", "x", "--set", "lr=NaN"], "lr = nan must be a number"),
+    "part of a whole": (["train", "--out", "x", "--set", "seed=1.5"], "seed = 1.5 must be a whole number"),
+    "negative seed": (["train", "--out", "x", "--set", "seed=-1"], "seed = -1 must not be negative"),
+    "word for steps": (["train", "--out", "x", "--set", "resample_at=never"], "resample_at = never must be a list"),
+    "words for steps": (["train", "--out", "x", "--set", 'resample_at=["5"]'], "must be a list of steps"),
+    "word for a text": (["train", "--out", "x", "--set", "text=pocket"], "text = pocket must be a list of pairs"),
+    "word for a share": (["pretrain", "--out", "x", "--set", 'text=[["pocket", {"code": "1"}]]'], "the share of each"),
+    "word for a rate": (["pretrain", "--out", "x", "--set", "lr=high"], "pretrain: lr = high must be a number"),
     "missing recipe": (["train", "--out", "x", "--recipe", "nothing.json"], "nothing.json"),
     "unknown text": (["text", "no-such-corpus"], "no-such-corpus"),
 }
@@ -124,6 +184,20 @@ def test_wrong_input_is_one_line_and_status_2(case, capsys):
     assert main(arguments) == 2
     message = capsys.readouterr().err
     assert expected in message and message.count("\n") == 1 and message.startswith("sae-core: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--checkpoint-every", "0"], "0 is not a whole number above 0"),
+        (["--max-tokens", "1e6"], "1e6 is not a whole number above 0"),
+        (["--device", "foo"], "PyTorch cannot use foo here"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_refused_with_the_usage(arguments, expected, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--out", "x", *arguments])
+    assert stop.value.code == 2 and expected in capsys.readouterr().err
 
 
 def test_the_installed_command_explains_itself():
