@@ -20,7 +20,7 @@
 import json
 
 from sae_core import bundle, chapter
-from sae_core.autoencoder import dictionary_metadata
+from sae_core.autoencoder import dictionary_metadata, load_dictionary
 from sae_core.corpus import VALIDATION_SHARE, open_corpus
 from sae_core.objective import convert_lambda
 from sae_core.proxies import LONGEST
@@ -50,6 +50,8 @@ widths = [
     f"{name} ({json.loads((path / 'cfg.json').read_text())['d_sae']:,})"
     for name, path in bundle.available("cfg.json").items()
 ]
+large = max(bundle.available("cfg.json"), key=lambda name: dictionary_metadata(name)["recipe"]["d_sae"])
+rows = load_dictionary(large).W_dec
 texts = [name for name, _ in lm["recipe"]["text"]]
 own = {name: share for _, weights in lm["recipe"]["text"] for name, share in (weights or {}).items()}
 rarer = {
@@ -112,6 +114,8 @@ for name, value, written in [
     ("quick-tokens", 4000 * (positions - 1) / 1e6, ".0f"),
     ("validation", VALIDATION_SHARE, ".0%"),
     ("longest", LONGEST, ""),
+    ("large", large, ""),
+    ("twins", len(rows) - len(rows.unique(dim=0)), ""),
 ]:
     chapter.number(name, value, written)
 
@@ -208,6 +212,9 @@ for name, value, written in [
 #   rate ends in noise without it. Anthropic's later recipe has it, too {cite}`anthropic2024april`.
 # - **Resampling is scaled.** The four steps keep their order and their rule, and move to where a short run is.
 #   Being dead is decided on far fewer inputs, so more rare features are taken for dead.
+# - **Inputs for resampling are distinct**, where the paper draws each by itself. Two features that start from one input
+#   get equal gradients and stay equal for the rest of the run. The bundled dictionaries were made before we saw that:
+#   {glue:text}`twins` features of {glue:text}`large` are exact copies of another.
 # - **Inputs are scaled**, so that a value of λ and a learning rate mean about the same for every model.
 #
 # The unscaled recipe is in the package as well, `sae_core.recipe.paper()`, for whoever has the data for it.
