@@ -81,12 +81,14 @@ class Progress(NamedTuple):
     fired: Tensor  # [d_sae], on how many examples of the batch each feature was active; the step counts them anyway
     dead: Tensor  # bool [d_sae]: silent for dead_after steps
     resampled: int  # features re-initialised after this step
+    lam: float  # λ of this step
+    lr: float  # learning rate of this step
 
     def numbers(self) -> dict[str, float]:
         """What `log.jsonl` records. On a GPU this waits for the step."""
         means = ("loss", "squared_error", "l1", "l0", "explained_variance")
         numbers = {name: getattr(self, name).item() for name in means}
-        return {**numbers, "dead": int(self.dead.sum()), "resampled": self.resampled}
+        return {**numbers, "dead": int(self.dead.sum()), "resampled": self.resampled, "lam": self.lam, "lr": self.lr}
 
 
 class Trainer:
@@ -160,6 +162,8 @@ class Trainer:
                 result.fired,
                 dead,
                 resampled,
+                lam,
+                lr,
             )
 
     def _update(self, x: Tensor, lam: float, lr: float) -> tuple[Step, Tensor]:

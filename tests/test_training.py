@@ -576,6 +576,14 @@ def test_a_stopped_run_continues_to_the_same_dictionary(stop_after, config, tmp_
     assert [r["step"] for r in logs[0] if r["resampled"]] == list(config.resample_at)
 
 
+def test_the_log_says_which_rate_and_which_weight_each_step_had(tmp_path):
+    config = small(steps=20, lam=2.0, lam_warmup=8, lr=0.01, lr_decay=5)
+    train(config, make_buffer(), tmp_path, log_every=1, progress=False)
+    log = read_log(tmp_path)
+    assert [record["lam"] for record in log] == pytest.approx([2.0 * min(1, step / 8) for step in range(1, 21)])
+    assert [record["lr"] for record in log] == pytest.approx([0.01 * min(1, (20 - step) / 5) for step in range(20)])
+
+
 def test_a_finished_run_is_not_trained_again(finished, tmp_path):
     train(small(), make_buffer(), tmp_path, progress=False)
     again = train(small(), make_buffer(), tmp_path, progress=False)
