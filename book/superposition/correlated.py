@@ -131,7 +131,8 @@ def add_arrows(figure, W, row, col, size=2, reach=1.25):
     figure.update_yaxes(scaleanchor="x" if number == 1 else f"x{number}", row=row, col=col)
 
 
-figure = make_subplots(len(kinds), runs, row_titles=kinds, horizontal_spacing=0.01, vertical_spacing=0.02)
+above = [kind if col == runs // 2 else "" for kind in kinds for col in range(runs)]  # a row's name, over its middle
+figure = make_subplots(len(kinds), runs, subplot_titles=above, horizontal_spacing=0.01, vertical_spacing=0.08)
 for row in range(len(kinds)):
     for col in range(runs):
         add_arrows(figure, W_kinds[row, col], row + 1, col + 1)
@@ -579,7 +580,12 @@ figure.add_scatter(
 )
 for mark, letter in zip(marks, "ABCD", strict=True):
     figure.add_vline(
-        steps_shown[mark], line={"dash": "dot", "color": plots.PALETTE[7]}, annotation_text=letter, row=2, col=1
+        steps_shown[mark],
+        line={"dash": "dot", "color": plots.PALETTE[7]},
+        annotation_text=letter,
+        annotation_position="top left" if letter == "A" else "top right",  # A and B are close
+        row=2,
+        col=1,
     )
 figure.frames = [go.Frame(name=str(steps_shown[r]), data=scene(r), traces=[0, 1, 2]) for r in records]
 play = {"mode": "immediate", "frame": {"duration": 120, "redraw": True}, "transition": {"duration": 0}}
@@ -598,19 +604,17 @@ plots.describe(
             "active": records.index(marks[-1]),
             "currentvalue": {"prefix": "step "},
             "pad": {"t": 40},
-            "len": 0.8,
-            "x": 0.2,
+            "len": 0.94,
             "steps": [{"label": f.name, "method": "animate", "args": [[f.name], now]} for f in figure.frames],
         }
     ],
     updatemenus=[
         {
             "type": "buttons",
-            "x": 0,
-            "y": 0,
+            "x": 1,
+            "y": 1,
+            "xanchor": "right",
             "yanchor": "top",
-            "xanchor": "left",
-            "pad": {"t": 50},
             "buttons": [{"label": "play", "method": "animate", "args": [None, play]}],
         }
     ],

@@ -394,11 +394,27 @@ chapter.number(
     if half_plateau >= 0.5
     else "There is a step, and it is shorter than the half decade that we had set as our bar.",
 )
+at_half = np.flatnonzero(np.abs(dimensions - 0.5) <= 0.03)
+rested = half_plateau > 0 and len(at_half) > 0
+falls_on = rested and bool((np.diff(dimensions[at_half[-1] :]) < 0).all())
+after_half = (
+    "Beyond that they fall at every sparsity that we tried."
+    if falls_on
+    else "Beyond that they do not fall at every sparsity that we tried."
+)
+chapter.number(
+    "steps-takeaway",
+    f"Dimensions per feature start near {dimensions[0]:.1f} and do not rest at ½ here."
+    if not rested
+    else f"Dimensions per feature start near {dimensions[0]:.1f} and rest at ½"
+    + (". " if half_plateau >= 0.5 else " for a short while. ")
+    + after_half,
+)
 
 # %% [markdown]
 # In the dense model, the dimensions per feature are {glue:text}`dense-dimensions`. Then the curve drops,
 # and it rests at one half: opposite pairs. It stays within 0.03 of one half for {glue:text}`half-plateau` decades, that
-# is while $1/(1-S)$ grows by a factor of {glue:text}`half-factor`. {glue:text}`plateau-verdict` Then it drops again, to
+# is while $1/(1-S)$ grows by a factor of {glue:text}`half-factor`. {glue:text}`plateau-verdict` Then it falls on, to
 # packings that have no simple name.
 #
 # The step is **sticky** for the reason that you know: a pair is a valley. A third feature that wants to join a pair
@@ -732,17 +748,23 @@ def peaks(values: np.ndarray, at_least: float) -> np.ndarray:
     )
 
 
-def joint_drops(loss: np.ndarray, dimensionality: np.ndarray) -> tuple[list[int], list[int]]:
-    """Records at which the loss drops, and those of them at which a feature jumps as well, in one run."""
+def close_to(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+    """These records of which another of those lies within the window."""
+    return np.array([i for i in these if (np.abs(np.asarray(those) - i) <= WINDOW).any()], dtype=int)
+
+
+def drops_and_jumps(loss: np.ndarray, dimensionality: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Records of one run at which the loss drops, and those at which a feature jumps, one for each jump."""
     fall, moves = -change(loss), np.abs(change(dimensionality))
-    drops = [i for i in peaks(fall, 3 * float(np.median(np.abs(fall)))) if i >= FIRST]
+    drops = peaks(fall, 3 * float(np.median(np.abs(fall))))
     jumps = np.concatenate([peaks(moves[:, feature], 0.1) for feature in range(N_RUN)])
-    return drops, [drop for drop in drops if (np.abs(jumps - drop) <= WINDOW).any()]
+    return drops[drops >= FIRST], jumps
 
 
-found_in = [joint_drops(run_losses[:, i], run_dimensionalities[:, i]) for i in range(RUNS)]
-shown = int(np.argmax([len(joint) for _, joint in found_in]))
-drops, joint = found_in[shown]
+found_in = [drops_and_jumps(run_losses[:, i], run_dimensionalities[:, i]) for i in range(RUNS)]
+joint_in = [close_to(drops, jumps) for drops, jumps in found_in]
+shown = int(np.argmax([len(joint) for joint in joint_in]))
+(drops, jumps), joint = found_in[shown], joint_in[shown]
 run_loss, run_D = run_losses[:, shown], run_dimensionalities[:, shown]
 
 # %% tags=["hide-input"]
@@ -780,19 +802,46 @@ plots.describe(
 
 # %% tags=["remove-cell"]
 chapter.claim("T14", where="superposition/phase_changes#fig-phase-time", text="synthetic", joint_jumps=len(joint))
-chapter.number("joint", len(joint))
-chapter.number("drops", len(drops))
 chapter.number("runs", RUNS)
-chapter.number("joint-each", ", ".join(f"{len(joint)} of {len(drops)}" for drops, joint in found_in))
+all_drops, all_joint = sum(len(drops) for drops, _ in found_in), sum(len(joint) for joint in joint_in)
+late = jumps[jumps >= FIRST]
+with_drop = close_to(late, drops)
+counted = np.arange(FIRST, len(steps) - WINDOW)  # records at which a drop could be
+chance = len(close_to(counted, jumps)) / len(counted)
+chapter.number("all-drops", all_drops)
+chapter.number("all-joint", all_joint)
+chapter.number("joint-told", f"at {all_joint} of {all_drops} drops in {RUNS} runs")
+chapter.number("late-jumps", len(late))
+chapter.number("jumps-with-drop", len(with_drop))
+chapter.number("chance", chance, ".0%")
+most_alone = len(with_drop) < len(late) / 2
+chapter.number(
+    "jumps-verdict",
+    "Most jumps leave no drop that we can see." if most_alone else "Most jumps come with a drop.",
+)
+chapter.number(
+    "drops-verdict",
+    "We have few drops, so this is weak evidence."
+    if all_drops < 5
+    else "So drops and jumps go together more often than by chance."
+    if all_joint > 2 * chance * all_drops
+    else "So we cannot say that drops and jumps go together.",
+)
 chapter.number("in-pairs", int((np.abs(run_D[-1] - 0.5) < 0.03).sum()))
 chapter.number("n-run", N_RUN)
 
 # %% [markdown]
-# At the end, {glue:text}`in-pairs` of the {glue:text}`n-run` features have $D$ within 0.03 of one half. On the way,
-# {glue:text}`joint` of {glue:text}`drops` drops of the loss come together with the jump of a feature. (In all runs:
-# {glue:text}`joint-each`.) The source compares this to electrons that jump between energy levels. Between jumps, the
-# model sits near a saddle: the loss is flat, and a feature that is about to enter, or to leave, moves slowly at first.
-# Then it goes all the way.
+# At the end, {glue:text}`in-pairs` of the {glue:text}`n-run` features have $D$ within 0.03 of one half. On the way, in
+# all {glue:text}`runs` runs, {glue:text}`all-joint` of {glue:text}`all-drops` drops of the loss come together with the
+# jump of a feature. In the run shown, {glue:text}`chance` of the records that count lie that near to some jump, so a
+# drop could meet one by chance. {glue:text}`drops-verdict`
+#
+# Now turn it around. In the run shown, features jump {glue:text}`late-jumps` times after the first steps, and
+# {glue:text}`jumps-with-drop` of these jumps are near a drop. {glue:text}`jumps-verdict`
+#
+# The source compares the jumps to electrons that jump between energy levels. Between jumps, the model sits near a
+# saddle: the loss is flat, and a feature that is about to enter, or to leave, moves slowly at first. Then it goes all
+# the way.
 #
 # A loss curve with a sudden drop, which you will meet in larger models, too, can be one feature that found its place.
 #
@@ -806,7 +855,7 @@ chapter.number("n-run", N_RUN)
 # | length of the step at one half | a visible step | {glue:text}`half-plateau` decades of $1/(1-S)$ |
 # | features at named fractions | most, a figure | {glue:text}`share-at-fractions` |
 # | one feature made sparser | jump at about 2.5 times | {glue:text}`jump` times |
-# | jumps in training | together with drops of the loss | {glue:text}`joint` joint jumps |
+# | jumps in training | together with drops of the loss | {glue:text}`joint-told` |
 #
 # **How our set-up differs.** The source averages the models of a point of the map, without the worst; we take the best,
 # which is what the closed forms are about. It trains 400 features in 30 dimensions; in quick mode we have
@@ -818,8 +867,10 @@ chapter.number("n-run", N_RUN)
 # :class: note
 # - Which solution is best changes at sharp borders, although the loss of each solution changes smoothly.
 # - Closed forms of the loss, one line each, predict where the borders are.
-# - Dimensions per feature go down in steps. $D = m/n$ names the figure that features form.
-# - Training jumps between arrangements, and the loss drops when it does.
+# - {glue:text}`steps-takeaway`
+# - $D = m/n$ names the figure that features form.
+# - {glue:text}`all-joint` of {glue:text}`all-drops` drops of the loss came with a jump of a feature.
+#   {glue:text}`jumps-verdict`
 # ```
 #
 # ## Exercises

@@ -94,7 +94,8 @@ def heatmaps(panels, columns, alt, height, y_title="feature", largest=1.5):
     )
     for place, values in enumerate(panels.values()):
         at = {"row": place // columns + 1, "col": place % columns + 1}
-        figure.add_heatmap(z=values.numpy().round(3), coloraxis="coloraxis", **at)
+        from_one = {"x": list(range(1, values.shape[1] + 1)), "y": list(range(1, values.shape[0] + 1))}
+        figure.add_heatmap(z=values.numpy().round(3), **from_one, coloraxis="coloraxis", **at)
     figure.update_yaxes(autorange="reversed", showticklabels=False, ticks="")
     figure.update_xaxes(showticklabels=False, ticks="")
     figure.update_yaxes(title=y_title, col=1)
@@ -411,7 +412,7 @@ plans = [  # densities, learning rate, batch, steps, starts
     (densities[:2], 1e-2, 128, chapter.size(quick=8000, full=20_000), chapter.size(quick=3, full=12)),
     (densities[2:], 5e-3, 256, chapter.size(quick=4000, full=20_000), chapter.size(quick=1, full=6)),
 ]
-W_in, W_out = [], []
+W_in, W_out, b = [], [], []
 for part, lr, batch, steps, starts in plans:
     model = absolute_model(len(part) * starts, n_inputs, n_units)
     draw = partial(toy.signed_features, part.repeat_interleave(starts)[:, None].expand(-1, n_inputs))
@@ -428,20 +429,26 @@ for part, lr, batch, steps, starts in plans:
     best = best_fits(tests(model, lambda generator, draw=draw: draw(2000, generator), 10), starts)
     W_in.append(model.W_in.detach()[best])
     W_out.append(model.W_out.detach()[best])
-W_in, W_out = torch.cat(W_in), torch.cat(W_out)  # [densities, ...]
+    b.append(model.b.detach()[best])
+W_in, W_out, b = torch.cat(W_in), torch.cat(W_out), torch.cat(b)  # [densities, ...]
 polysemantic = (second_over_first(W_in) >= QUARTER).sum(-1).tolist()
 
 # %% tags=["hide-input"]
 #| label: fig-privileged-counts
 #| caption: >-
-#|   How many of 40 neurons are polysemantic at each density, and what the neurons read. Neurons are ordered by the
-#|   feature that they read most; each column is divided by its largest value. Move the slider.
+#|   How many of 40 neurons are polysemantic at each density, and what the neurons read, for the first 40 of 100
+#|   features. Neurons are ordered by the feature that they read most; each column is divided by its largest value.
+#|   Move the slider.
+
+
+SHOWN = 40  # features
 
 
 def reading(W):
-    """Input weights of one model as shares of each neuron's largest, for the first 40 features."""
+    """Input weights of one model as shares of each neuron's largest, for the first features; both count from 1."""
     shares = W.abs() / W.abs().amax(0)
-    return by_favourite(shares)[:40].numpy().round(2)
+    places = {"x": list(range(1, n_units + 1)), "y": list(range(1, SHOWN + 1))}
+    return {"z": by_favourite(shares)[:SHOWN].numpy().round(2), **places}
 
 
 names = [f"{density:g}" for density in densities.tolist()]
@@ -449,7 +456,7 @@ bar = {"title": "share", "len": 0.5, "y": 0.22, "thickness": 12}
 heat = {"colorscale": "Viridis", "zmin": 0, "zmax": 1, "colorbar": bar}
 figure = make_subplots(2, 1, row_heights=[0.35, 0.65], vertical_spacing=0.2)
 figure.add_scatter(x=densities.tolist(), y=polysemantic, mode="lines+markers", showlegend=False, row=1, col=1)
-figure.add_heatmap(z=reading(W_in[0]), row=2, col=1, **heat)
+figure.add_heatmap(**reading(W_in[0]), row=2, col=1, **heat)
 figure.add_scatter(
     x=[densities[0].item()], y=[polysemantic[0]], mode="markers", showlegend=False, row=1, col=1,
     marker={"size": 13, "color": plots.PALETTE[3], "symbol": "circle-open", "line": {"width": 3}},
@@ -457,7 +464,7 @@ figure.add_scatter(
 figure.frames = [
     go.Frame(
         name=name,
-        data=[go.Heatmap(z=reading(W)), go.Scatter(x=[float(name)], y=[number])],
+        data=[go.Heatmap(**reading(W)), go.Scatter(x=[float(name)], y=[number])],
         traces=[1, 2],
     )
     for name, W, number in zip(names, W_in, polysemantic, strict=True)
@@ -473,13 +480,15 @@ figure.update_xaxes(
     type="log", autorange="reversed", title="density", tickvals=densities.tolist(), ticktext=names, row=1, col=1
 )
 figure.update_yaxes(title="polysemantic", range=[-2, n_units + 2], row=1, col=1)
-figure.update_xaxes(title="neuron", row=2, col=1)
-figure.update_yaxes(title="feature", autorange="reversed", row=2, col=1)
+from_one = [1, *range(10, SHOWN + 1, 10)]
+figure.update_xaxes(title="neuron", tickvals=from_one, row=2, col=1)
+figure.update_yaxes(title="feature", tickvals=from_one, autorange="reversed", row=2, col=1)
 plots.describe(
     figure,
     f"Polysemantic neurons of {n_units}: "
     + ", ".join(f"{number} at density {name}" for name, number in zip(names, polysemantic, strict=True))
-    + ". Below, with a slider, what each neuron reads, as a share of its largest weight.",
+    + f". Below, with a slider, what each neuron reads of the first {SHOWN} features, as a share of its largest "
+    "weight.",
     height=680,
     sliders=[slider],
 )
@@ -495,20 +504,46 @@ chapter.claim(
     sparse_polysemantic=polysemantic[-1],
 )
 path = (W_in.mT.abs() * W_out).clamp(min=0)  # [densities, neurons, features]: from a feature to its own output
-computed = ((path > 0.3).sum(1) > 0).sum(1).tolist()
+served, answered = [], []  # [densities, features] for each sign: by the weights of a neuron, by the output
+for sign in (1, -1):
+    served.append(((path > 0.3) & (sign * W_in.mT > 0)).any(1))
+    alone = (((sign * W_in).relu() * W_out.mT).sum(-1) + b).relu()  # output of a feature that is fully on, alone
+    answered.append(alone - b.relu() > 0.5)
+by_weights, by_output = ((plus & minus).sum(1).tolist() for plus, minus in (served, answered))
+one_sign = (served[0] | served[1]).sum(1).tolist()
+enough = n_units // 2
+more = (max(by_weights) > enough) + (max(by_output) > enough)
 chapter.number("polysemantic", ", ".join(map(str, polysemantic)))
 chapter.number("dense-polysemantic", polysemantic[1])
 chapter.number("sparse-polysemantic", polysemantic[-1])
-chapter.number("computed-dense", computed[0])
-chapter.number("computed-most", max(computed))
+chapter.number("enough", enough)
+chapter.number("units", n_units)
+chapter.number("by-weights", max(by_weights))
+chapter.number("by-weights-density", names[int(np.argmax(by_weights))])
+chapter.number("by-output", max(by_output))
+chapter.number("by-output-density", names[int(np.argmax(by_output))])
+chapter.number("one-sign", max(one_sign))
 chapter.number(
     "computed-verdict",
-    "So neurons for 20 absolute values compute more of them, with errors that are small on average because the inputs "
-    "are rarely on together. This is more than storing: the nonlinear step itself happens in the shared neurons."
-    if max(computed) > n_units // 2
-    else "So this run does not show more than 20 features at work, which is what separate neurons could do.",
+    [
+        f"Neither count is above {enough}. So this run does not show that shared neurons compute more absolute values "
+        "than separate ones could.",
+        f"One of the two counts is above {enough}. So whether shared neurons compute more absolute values here than "
+        "separate ones could depends on how one counts.",
+        f"Both counts are above {enough}. So shared neurons compute more absolute values than separate ones could. The "
+        "errors are small on average because the inputs are rarely on together. This is more than storing: the "
+        "nonlinear step itself happens in the shared neurons.",
+    ][more],
 )
-chapter.number("computed-most-density", names[int(np.argmax(computed))])
+chapter.number(
+    "computed-takeaway",
+    [
+        f"Sparse inputs make neurons shared. Neurons for {enough} absolute values did not compute more of them here.",
+        f"Sparse inputs make neurons shared. Whether neurons for {enough} absolute values compute more of them depends "
+        "here on how one counts.",
+        f"Networks compute in superposition, too: neurons for {enough} absolute values compute more of them.",
+    ][more],
+)
 chapter.number(
     "monotone",
     "The number never falls on the way"
@@ -529,9 +564,21 @@ chapter.number(
 # sparsest density it is {glue:text}`sparse-polysemantic`. At density 0.3 it is {glue:text}`dense-polysemantic`,
 # {glue:text}`dense-verdict`.
 #
-# Is it really computing? Count the features for which some neuron carries the signal from an input to its own output
-# (product of the two weights above 0.3). In dense data these are {glue:text}`computed-dense`; at density
-# {glue:text}`computed-most-density`, {glue:text}`computed-most`. {glue:text}`computed-verdict`
+# Is it really computing? An absolute value needs both signs, and separate neurons could serve both signs of
+# {glue:text}`enough` features. So we count features with both, in two ways.
+#
+# - **By weights**: for each sign there is a neuron whose product of weights, from the input to its own output, is above
+#   0.3. The most are {glue:text}`by-weights`, at density {glue:text}`by-weights-density`.
+# - **By output**: when the feature is on alone, at full strength, the output rises by more than one half for each sign.
+#   The most are {glue:text}`by-output`, at density {glue:text}`by-output-density`.
+#
+# {glue:text}`computed-verdict`
+#
+# ```{admonition} A trap: half an absolute value
+# :class: warning
+# By weights, up to {glue:text}`one-sign` features are served on one sign at least. That shows no superposition.
+# {glue:text}`units` monosemantic neurons could each serve one sign of another feature.
+# ```
 #
 # Move the slider to density {glue:text}`mixed-density`. Monosemantic and polysemantic neurons stand side by side, and
 # many of the second kind have one **primary** feature with a large weight and secondary ones with small weights. Such a
@@ -835,9 +882,9 @@ chapter.number(
 # - Without a nonlinearity on the hidden layer, single weights mean nothing; only $W W^\top$ does.
 # - With one, features align with neurons as long as they are not too sparse. The important ones do so the longest.
 # - Sparse activity is not enough: a lone neuron for two of four features has a lower loss than one for a single one.
-# - Networks compute in superposition, too: neurons for 20 inputs serve more.
+# - {glue:text}`computed-takeaway`
 # - A polysemantic neuron often has one primary feature. Its strongest examples do not show the others.
-# - Superposition lets small pushes add up. How much depends on the size of the push, not on the model alone.
+# - Superposition lets small pushes add up. We tried pushes of one size, a tenth of the mean input.
 # ```
 #
 # ## Exercises

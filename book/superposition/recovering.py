@@ -509,12 +509,20 @@ plots.table(["rows", "L0", "dead", "rows for a found feature", "16 most frequent
 
 # %% tags=["remove-cell"]
 few, many = by_size[0], by_size[-1]
+base_found = by_size[SIZES.index(N_FEATURES)].found
 chapter.number("few-genuine", few.genuine, ".0%")
 chapter.number("few-frequent", (few.cosines[frequent] > GENUINE).double().mean().item(), ".0%")
 chapter.number("many-l0", many.l0, ".1f")
 chapter.number("many-found", many.found, ".0%")
 chapter.number("many-copies", copies(by_size_runs[SIZES[-1]]), ".1f")
 chapter.number("many-genuine", many.genuine, ".0%")
+chapter.number("many-alive", SIZES[-1] - many.dead)
+chapter.number(
+    "many-verdict",
+    "More rows than features do no harm to what is found. They harm"
+    if many.found >= base_found
+    else "So more rows than features cost some of what is found. They also harm",
+)
 
 # %% [markdown]
 # **Too small.** {glue:text}`few-genuine` of the 16 rows are genuine, and {glue:text}`few-frequent` of the 16 most
@@ -526,8 +534,9 @@ chapter.number("many-genuine", many.genuine, ".0%")
 # costs nothing, as the sum of the codes is the same. So when a larger dictionary of a language model splits a feature,
 # that alone does not prove that the feature had finer meanings.
 #
-# More rows than features do no harm to the *directions*. They harm the count of features, and L0 as a measure of the
-# world.
+# Not all of the other rows are copies. {glue:text}`many-alive` rows are alive, and {glue:text}`many-genuine` of these
+# are genuine, copies included. The rest fire and point at no feature. {glue:text}`many-verdict` the share of rows that
+# are genuine, the count of features, and L0 as a measure of the world.
 #
 # ## What does the encoder give up?
 #
@@ -753,7 +762,10 @@ def exactly(k: int, generator: torch.Generator) -> Tensor:
 
 generator = torch.Generator().manual_seed(1)
 matched = (DIRECTIONS @ torch.nn.functional.normalize(decoder, dim=1).T).argmax(1)
-success: dict[str, list[float]] = {"OMP": [], "lasso": [], "largest products": [], "autoencoder": []}
+LEARNED_LASSO = "lasso on the learned directions"  # all that the autoencoder has, and feedback
+success: dict[str, list[float]] = {
+    "OMP": [], "lasso": [], "largest products": [], LEARNED_LASSO: [], "autoencoder": []
+}  # fmt: skip
 for k in ON_AT_ONCE:
     truth = exactly(k, generator)
     x = truth @ DIRECTIONS
@@ -764,6 +776,7 @@ for k in ON_AT_ONCE:
             "OMP": sparse_encode(*arrays, algorithm="omp", n_nonzero_coefs=k),
             "lasso": sparse_encode(*arrays, algorithm="lasso_lars", alpha=1e-4, positive=True, max_iter=500),
             "largest products": (products >= products.topk(k).values[:, -1:]).float(),
+            LEARNED_LASSO: lasso(x - sae.b_dec, decoder, raw_lam)[:, matched],
             "autoencoder": sae.encode(x)[:, matched],
         }
     for name, found in codes.items():
@@ -778,7 +791,7 @@ figure = plots.curves(
     {name: (ON_AT_ONCE, values) for name, values in success.items()},
     "features on at once",
     "inputs with all features right",
-    "Four falling curves. "
+    "Five falling curves. "
     + "; ".join(
         f"{name}: {values[ON_AT_ONCE.index(3)]:.0%} with 3 features on, {values[ON_AT_ONCE.index(11)]:.0%} with 11"
         for name, values in success.items()
@@ -801,6 +814,21 @@ chapter.number("sae-one", success["autoencoder"][0], ".0%")
 chapter.number("sae-three", success["autoencoder"][ON_AT_ONCE.index(3)], ".0%")
 chapter.number("omp-three", success["OMP"][ON_AT_ONCE.index(3)], ".0%")
 chapter.number("lasso-three", success["lasso"][ON_AT_ONCE.index(3)], ".0%")
+one, three = ({name: values[ON_AT_ONCE.index(k)] for name, values in success.items()} for k in (1, 3))
+chapter.number("learned-one", one[LEARNED_LASSO], ".0%")
+chapter.number("learned-three", three[LEARNED_LASSO], ".0%")
+chapter.number("trained-lam", LAM, "g")
+total_gap = three["lasso"] - three["autoencoder"]
+of_feedback = three[LEARNED_LASSO] - three["autoencoder"]
+chapter.number("feedback-gap", f"{100 * of_feedback:.0f} of {100 * total_gap:.0f} points")
+chapter.number(
+    "feedback-verdict",
+    "So the missing feedback is most of it."
+    if of_feedback > total_gap / 2
+    else "So the missing feedback is a part of it, and not the larger one."
+    if of_feedback > 0
+    else "So feedback alone would not help here.",
+)
 
 # %% [markdown]
 # Two of our directions have a cosine of {glue:text}`coherence`, so the guarantee holds for fewer than
@@ -814,8 +842,13 @@ chapter.number("lasso-three", success["lasso"][ON_AT_ONCE.index(3)], ".0%")
 #
 # The autoencoder gets everything right on {glue:text}`sae-one` of the inputs with one feature, and on
 # {glue:text}`sae-three` of those with three, where OMP has {glue:text}`omp-three` and the lasso
-# {glue:text}`lasso-three`. *All features right* is a hard test. But note the order: an encoder without feedback fails
-# long before the geometry says it must.
+# {glue:text}`lasso-three`. *All features right* is a hard test. And it is not a fair one yet: the two get the true
+# directions, OMP is told how many features are on, and the lasso has next to no λ. The autoencoder has directions that
+# it learned, and codes that λ = {glue:text}`trained-lam` shrinks towards our threshold.
+#
+# So the fifth curve is a lasso with the autoencoder's directions, bias and λ. All that it adds is feedback. It gets
+# {glue:text}`learned-one` right with one feature and {glue:text}`learned-three` with three. Of the gap between
+# autoencoder and lasso with three features, feedback makes up {glue:text}`feedback-gap`. {glue:text}`feedback-verdict`
 #
 # And yet it found the directions. That is the good news of this chapter. To *learn* a direction it is enough to be
 # right on average, over many inputs.
@@ -837,7 +870,8 @@ chapter.number("lasso-three", success["lasso"][ON_AT_ONCE.index(3)], ".0%")
 # * - sparse coding and autoencoders
 #   - exact search is NP-hard {cite}`natarajan1995sparse`; an autoencoder is weaker, and this may be closer to what a
 #     model can use {cite}`bricken2023monosemanticity`
-#   - on inputs with three features, all right: autoencoder {glue:text}`sae-three`, OMP {glue:text}`omp-three`
+#   - on inputs with three features, all right: autoencoder {glue:text}`sae-three`, lasso on its directions
+#     {glue:text}`learned-three`; OMP on the true ones, told how many, {glue:text}`omp-three`
 # * - mean max cosine
 #   - a score for dictionaries against each other {cite}`cunningham2023sparse`
 #   - {glue:text}`mean-cosine` against the truth; chance {glue:text}`chance`
@@ -1150,7 +1184,8 @@ def most_features(d, k):
 
 
 for d in (64, 128, 256, 512):
-    print(f"{d:4} dimensions: {most_features(d, 10):9,} features with 10 on, {most_features(d, d // 4):9,} with d/4 on")
+    most = [f"{'≥ ' if n == 10**6 else ''}{n:,}" for n in (most_features(d, 10), most_features(d, d // 4))]
+    print(f"{d:4} dimensions: {most[0]:>11} features with 10 on, {most[1]:>11} with d/4 on")
 check_most_features(most_features)
 
 # %% [markdown]

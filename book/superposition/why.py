@@ -330,6 +330,9 @@ to_pairs = crossing(relative[0], relative[1])
 to_pentagon = crossing(relative[1], relative[2])
 chapter.number("to-pairs", to_pairs, ".0%")
 chapter.number("to-pentagon", to_pentagon, ".0%")
+joining, kept_share = importance[2:4].sum().item(), importance[:4].sum().item()
+# with zero biases the loss of pairs is that of axes where joining (p/3 - p²/4) = kept_share p²/6
+chapter.number("to-pairs-zero", 1 - joining / 3 / (kept_share / 6 + joining / 4), ".0%")
 figure.update_xaxes(
     type="log", autorange="reversed", title="density 1 − S", tickvals=[1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
 )
@@ -432,7 +435,8 @@ names_20, W_20, b_20 = gather(20, 5, 0.7, [0.0, 0.7, 0.9, 0.97, 0.99, 0.999])
 #| label: fig-why-twenty
 #| caption: >-
 #|   20 features in 5 dimensions: the linear model, then ReLU models by sparsity. Left: products of directions and, as
-#|   the last column, biases. Right: lengths, coloured by how much of the direction is shared.
+#|   the last column, biases. Right: lengths, coloured by how much of the direction is shared, from blue (0) to red
+#|   (1 or more).
 def lengths(W: Tensor) -> go.Bar:
     return go.Bar(
         x=toy.feature_norms(W).numpy().round(3),
@@ -824,9 +828,10 @@ break_even = 1 - 4 / 7
 check_break_even(break_even)
 
 # %% [markdown]
-# $p/3 - p^2/4 = p^2/3$ gives $p = 4/7$. The features are on more than half of the time, and still sharing pays. In
-# {numref}`fig-why-losses` pairs need more sparsity than this, because each pair there competes with two axes that carry
-# the most important features, and five features collide more often than two.
+# $p/3 - p^2/4 = p^2/3$ gives $p = 4/7$. The features are on more than half of the time, and still sharing pays. With
+# zero biases the two pairs of {numref}`fig-why-losses` would need a sparsity of {glue:text}`to-pairs-zero`, more than
+# here, because two axes keep the two most important features. But in the figure the biases are trained. There the
+# border lies at {glue:text}`to-pairs`.
 #
 # ````{solution-end}
 # ````
