@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import resource
 import sys
@@ -377,7 +378,8 @@ def test_a_resampled_feature_has_to_fall_silent_anew():
 def test_resampling_looks_at_resample_inputs_inputs_of_the_buffer(monkeypatch):
     seen = []
 
-    def record(sae, optimizer, dead, inputs, lam, generator, scale):
+    def record(sae, optimizer, dead, inputs, lam, generator, scale, by_decoder_norm):
+        assert not by_decoder_norm
         seen.append((len(inputs), torch.isin(inputs, trainer.buffer.rows).all().item(), lam, scale))
         return 0
 
@@ -517,7 +519,7 @@ def test_observation_does_not_change_the_dictionary(tmp_path, monkeypatch):
     observed = train(config, make_buffer(), tmp_path / "observed", **everything)
     assert same(observed, train(config, make_buffer(), tmp_path / "left alone", **nothing))
     assert Board.written[0] == (str(tmp_path / "observed" / "tensorboard"), 1) and Board.written[-1] == "closed"
-    assert len(Board.written) == 2 + 200 * 7
+    assert len(Board.written) == 2 + 200 * 9
     assert sum(record["resampled"] > 0 for record in read_log(tmp_path / "observed")) == 2
 
     evaluated = Trainer(config, make_buffer())
@@ -708,7 +710,7 @@ def test_a_checkpoint_that_cannot_take_its_name_leaves_nothing_behind(tmp_path, 
     def fail(*_):
         raise OSError("no")
 
-    monkeypatch.setattr(checkpoint.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(SaeCoreError, match="cannot be written"):
         checkpoint.save(tmp_path, 1, {"a": torch.zeros(1)}, {"config": {}})
     assert list(tmp_path.iterdir()) == []

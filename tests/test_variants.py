@@ -550,7 +550,7 @@ REFUSED = {
     "unknown": ({"architecture": "topkk"}, "no architecture 'topkk': choose among standard, topk, batchtopk"),
     "topk without k": ({"architecture": "topk"}, r"topk needs k, from 1 to d_sae = 64; it is None"),
     "k too large": ({"architecture": "batchtopk", "k": 65}, r"batchtopk needs k, from 1 to d_sae = 64; it is 65"),
-    "k a word": ({"architecture": "topk", "k": "ten"}, "needs k"),
+    "k a word": ({"architecture": "topk", "k": "ten"}, "k = ten must be a whole number or null"),
     "k for gated": ({"architecture": "gated", "k": 3}, "k = 3 is for topk and batchtopk, not for gated"),
     "k for standard": ({"k": 3}, "k = 3 is for topk and batchtopk, not for standard"),
     "ghosts of topk": ({"architecture": "topk", "k": 3, "ghost_gradients": True}, "ghost_gradients are for standard"),
