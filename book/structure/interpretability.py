@@ -63,12 +63,13 @@ contexts = contexts.head(chapter.size(quick=4000, full=20_000))
 n_contexts = min(len(contexts.ids), chapter.size(quick=2000, full=8000))
 pieces = token_bytes(model.tokenizer)
 
-evidence = {}
+evidence, whole = {}, {}  # of n_contexts contexts, and of all
 for kind, (network, dictionary) in kinds.items():
     if kind == "neurons":
         evidence[kind] = feature_evidence(network, dictionary, contexts.head(n_contexts))
     else:  # other chapters use the evidence of all these contexts, and find it in the cache
-        evidence[kind] = feature_evidence(network, dictionary, contexts).between(0, n_contexts)
+        whole[kind] = feature_evidence(network, dictionary, contexts)
+        evidence[kind] = whole[kind].between(0, n_contexts)
 usable = {kind: interpretability.usable(found) for kind, found in evidence.items()}
 n_units = chapter.size(quick=300, full=1500)
 units = {kind: np.sort(rng.permutation(found)[:n_units]) for kind, found in usable.items()}
@@ -153,13 +154,29 @@ print(f"{interpretability.score(expected, examples.score.levels):.2f}")
 # ```
 
 # %%
-games, rules, scores, single, is_single = {}, {}, {}, {}, {}
+amounts = sorted({n_contexts // 4, n_contexts // 2, n_contexts, len(contexts.ids)})  # of text, in contexts
+
+
+def about_one_token(found, unit):
+    """Whether the strongest examples of a unit in the first contexts are all of one token, for each of the amounts."""
+    places, values = found.of(unit)
+    row_length = found.contexts.ids.shape[1]
+    strongest = places[np.argsort(-values, kind="stable")]
+    _, first_of_context = np.unique(strongest // row_length, return_index=True)
+    strongest = strongest[np.sort(first_of_context)]
+    tokens = np.ravel(found.contexts.ids)[strongest]
+    tops = [tokens[strongest < n * row_length][: interpretability.SINGLE] for n in amounts]
+    return [len(top) > 0 and bool((top == top[0]).all()) for top in tops]
+
+
+games, rules, scores, single, single_by, is_single = {}, {}, {}, {}, {}, {}
 for kind, found in evidence.items():
     games[kind] = [interpretability.protocol(found, unit) for unit in units[kind]]
     rules[kind] = [rule_explainer.explain(one.explain, classes) for one in games[kind]]
     played = zip(rules[kind], games[kind], strict=True)
     scores[kind] = np.array([interpretability.score(r.simulate(e.score.tokens), e.score.levels) for r, e in played])
-    single[kind] = np.array([interpretability.is_single_token(found, unit) for unit in usable[kind].tolist()])
+    single_by[kind] = np.array([about_one_token(whole.get(kind, found), unit) for unit in usable[kind].tolist()])
+    single[kind] = single_by[kind][:, amounts.index(n_contexts)]
     is_single[kind] = np.isin(units[kind], usable[kind][single[kind]])
 
 medians = {kind: float(np.median(values)) for kind, values in scores.items()}
@@ -169,7 +186,6 @@ gap_lower, gap_upper = np.quantile(draws["features"] - draws["neurons"], [0.025,
 # %% tags=["remove-cell"]
 for kind in kinds:
     chapter.number(f"median-{kind}", medians[kind], ".2f")
-    chapter.number(f"single-{kind}", single[kind].mean(), ".0%")
 chapter.number("gap", f"{medians['features'] - medians['neurons']:.2f}")
 chapter.number("gap-interval", f"{gap_lower:.2f} to {gap_upper:.2f}")
 chapter.number(
@@ -203,12 +219,48 @@ how_high = [
 ]
 chapter.number(
     "control-why",
-    f"Beside A/1, the control has {how_many} units about a single token. "
+    f"Beside A/1, the control has {how_many} units about a single token on this much text. "
     + (
         f"These and its other units score {how_high[0]}."
         if how_high[0] == how_high[1]
         else f"These score {how_high[0]}, its other units {how_high[1]}."
     ),
+)
+by_amount = {kind: single_by[kind].mean(0) for kind in whole}
+leads = by_amount["control"] - by_amount["features"]
+in_tokens = np.array(amounts) * (contexts.ids.shape[1] - 1)
+text_grows = all((np.diff(shares) > 0).all() for shares in by_amount.values())
+turns = np.flatnonzero(np.diff(np.sign(leads)) != 0)
+chapter.number(
+    "amount-told",
+    ("It grows with the text. " if text_grows else "It depends on the text. ")
+    + (
+        f"On every amount, {'the control' if leads[0] > 0 else 'A/1'} has more of them."
+        if not len(turns)
+        else "Which of the two has more depends on the amount, too. "
+        + (
+            f"Up to {in_tokens[turns[0]]:,} tokens it is {'the control' if leads[0] > 0 else 'A/1'}, "
+            f"from {in_tokens[turns[0] + 1]:,} on {'A/1' if leads[0] > 0 else 'the control'}."
+            if len(turns) == 1
+            else "It changes more than once."
+        )
+    ),
+)
+chapter.number(
+    "single-both",
+    f"{single['features'].mean():.0%}, {single['control'].mean():.0%}"
+    + "; the order depends on the amount of text" * bool(len(turns)),
+)
+more, in_game = leads > 0, amounts.index(n_contexts)
+chapter.number(
+    "amount-lesson",
+    "The order of the two does not hang on the amount of text here, though the shares do."
+    if more.all() or not more.any()
+    else "“More in the control” is row A29 of our table of claims. It holds on the text of our game, and not on every "
+    "amount of text."
+    if more[in_game]
+    else "“More in the control” is row A29 of our table of claims. It does not hold on the text of our game, and "
+    "does on another amount.",
 )
 chapter.number(
     "paper-agrees", "as in the paper" if control_wins else "unlike in the paper, where the control came out on top"
@@ -271,8 +323,10 @@ for kind, values in scores.items():
 plots.table(["", "median score (95 % interval)", "about a single token", "median of these", "of the others"], rows)
 
 # %% [markdown]
-# The medians of features and neurons differ by {glue:text}`gap`; drawing the units again and again gives
-# {glue:text}`gap-interval`. {glue:text}`gap-verdict`
+# <!-- numbers: 95 % (the usual interval) -->
+#
+# The medians of features and neurons differ by {glue:text}`gap`. The units can be drawn again and again, which gives a
+# 95 % interval of {glue:text}`gap-interval`. {glue:text}`gap-verdict`
 #
 # Here is what was said of some of them: of each kind, the two with the lowest numbers among those drawn. Nobody picked
 # them.
@@ -315,6 +369,21 @@ plots.examples_html(lines, pieces, 9, headings)
 # of its own. So a dictionary on them finds tokens, and "fires on *led*" is an explanation that predicts perfectly. It
 # says nothing about the model, because the model has nothing to say. The last columns of the table take the scores
 # apart. {glue:text}`control-why`
+#
+# Does that depend on how much text is searched? The rule asks for the twenty strongest examples, and these are stronger
+# in more text. Here are the shares again, for the first contexts of the text and for more of them:
+
+# %% tags=["hide-input"]
+plots.table(
+    ["tokens searched", *(f"about a single token: {kind}" for kind in by_amount)],
+    [
+        (f"{n:,}" + " (the game)" * (amount == n_contexts), *(f"{shares[row]:.0%}" for shares in by_amount.values()))
+        for row, (n, amount) in enumerate(zip(in_tokens, amounts, strict=True))
+    ],
+)
+
+# %% [markdown]
+# {glue:text}`amount-told` {glue:text}`amount-lesson` Whoever reports such a share must say how much text was searched.
 #
 # Two lessons. First, a score for predicting activations measures how *simple* a unit is, not how much it tells about
 # the computation. Second, a control is not there to be beaten. It shows what a number is made of.
@@ -488,6 +557,7 @@ chapter.claim(
     text=text,
     single_token=single["features"].mean(),
     random_single_token=single["control"].mean(),
+    smallest_single_token_lead=leads.min(),
     random_logit_accuracy=accuracy["control"].mean(),
 )
 
@@ -665,7 +735,7 @@ chapter.number("rubric-units", len(items))
 # | explainer | a language model, Claude 2 | rules, learned by a program |
 # | activations: features, neurons | clearly apart | {glue:text}`median-features`, {glue:text}`median-neurons` |
 # | activations: control | its median above the real model's | {glue:text}`median-control`, {glue:text}`paper-agrees` |
-# | single tokens: features, control | more in the control | {glue:text}`single-features`, {glue:text}`single-control` |
+# | single tokens: features, control | more in the control | {glue:text}`single-both` |
 # | logits, means: features, neurons | 0.74, 0.58 | {glue:text}`logit-features`, {glue:text}`logit-neurons` |
 # | logits, medians: the same and the control | 0.74, 0.53, 0.50 | {glue:text}`logit-medians` |
 # | by interval | clearer where stronger; some only in the upper 60 % | rank correlation {glue:text}`rising-features` |
@@ -683,7 +753,8 @@ chapter.number("rubric-units", len(items))
 # - To understand a unit is to predict it, on text that the explanation was not made from.
 # - The score depends on the windows that are chosen. Say how before you compare scores. (In an exercise, plain text
 #   takes their place.)
-# - Single tokens are easy to predict and tell little. Report their share with every score.
+# - Single tokens are easy to predict and tell little. Report their share with every score, and the amount of text with
+#   the share.
 # - Test what a unit writes as well as what it reads. A control can win the one and must lose the other.
 # - The strongest examples flatter everything, neurons too.
 # ```

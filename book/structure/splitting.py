@@ -129,8 +129,8 @@ chapter.number("trained", listed(f"{cards[name]['activations'] / 1e6:.0f}" for n
 #
 # ```{admonition} Predict
 # :class: tip
-# The large dictionary has eight times as many features. Will it have fewer than eight times as many features for
-# base64, eight times as many, or more?
+# {glue:text}`large` has eight times as many features as {glue:text}`small`. Will it have fewer than eight times as many
+# features for base64, eight times as many, or more?
 # ```
 
 # %%
@@ -169,22 +169,54 @@ base64_counts = listed(f"{of_base64[name]:,} in {name}" for name in names)
 chapter.number("base64-tokens", n_base64, ",")
 chapter.number("base64-share", n_base64 / evidence[small].n_tokens, ".1%")
 chapter.number("base64-counts", base64_counts)
-growth, sizes_growth = of_base64[large] / max(of_base64[small], 1), saes[large].d_sae / saes[small].d_sae
+their_share = {name: of_base64[name] / saes[name].d_sae for name in names}
+
+
+def change(before: str, after: str) -> str:
+    """In words, how the share of base64 features changes to the next dictionary, and whether that may be chance."""
+    step = their_share[after] - their_share[before]
+    noise = np.hypot(*(max(of_base64[name], 1) ** 0.5 / saes[name].d_sae for name in (before, after)))
+    told = f"{'rises' if step > 0 else 'falls'} from {before} to {after} ({their_share[before]:.1%} to "
+    told += f"{their_share[after]:.1%})"
+    return told if abs(step) > 2 * noise else f"{told}, by no more than chance could do"
+
+
 if n_base64 < case_study.ENOUGH:
     told = "That is too little base64 to say more; the families below show what this text has."
-elif growth > 1.15 * sizes_growth:
-    told = f"From {small} to {large} they grow faster than the dictionary: base64 gets a larger share of the large one."
-elif growth > 0.85 * sizes_growth:
-    told = f"From {small} to {large} they grow about as fast as the dictionary."
-elif growth > 1:
-    told = f"From {small} to {large} they become more, but less than in proportion: the room goes elsewhere."
 else:
-    told = f"From {small} to {large} they do not become more."
+    told = f"Their share of the dictionary {change(small, large)}."
+    if largest != large:
+        trained = {name: f"{cards[name]['activations'] / 1e6:.0f} million" for name in (large, largest)}
+        told += (
+            f" It {change(large, largest)}. But {largest} was trained on {trained[largest]} activations, "
+            f"and {large} on {trained[large]}."
+        )
 chapter.number("base64-told", told)
+positive = np.maximum(score, 0)
+fit = evidence[large].correlations(positive)
+best_fit, runner_up = np.argsort(-fit)[:2]
+halves = [
+    int(evidence[large].between(*part).correlations(positive[slice(*part)]).argmax())
+    for part in ((0, half), (half, len(ids)))
+]
+chapter.number("base64-large", base64[large].name)
+chapter.number("base64-fit", fit[best_fit], ".2f")
+chapter.number("base64-second", f"{large}/{runner_up}")
+chapter.number("base64-second-fit", fit[runner_up], ".2f")
+chapter.number(
+    "base64-halves",
+    f"On the first half of ours alone, the rule chooses {large}/{halves[0]}, on the second {large}/{halves[1]}."
+    if halves[0] != halves[1]
+    else f"On either half of ours alone, the rule chooses {large}/{halves[0]}.",
+)
 
 # %% [markdown]
 # The text has {glue:text}`base64-tokens` tokens of base64, {glue:text}`base64-share` of all. The features for them are
 # {glue:text}`base64-counts`. {glue:text}`base64-told`
+#
+# The proxy's feature of {glue:text}`large` is {glue:text}`base64-large` here, with a correlation of
+# {glue:text}`base64-fit`. The next is {glue:text}`base64-second` with {glue:text}`base64-second-fit`. Other chapters
+# search other amounts of text by the same rule, and may find another feature. {glue:text}`base64-halves`
 #
 # But counting is not following. Which feature became which? We need a way to say that one feature is the child of
 # another.
@@ -335,7 +367,7 @@ by_chance = np.array([
 #| caption: >-
 #|   Cover of each feature of {glue:text}`small` by its children in {glue:text}`large`: by all of them together, by the
 #|   best child alone, and by the same children when their tokens are shuffled. Measured on text that was not used to
-#|   find the children.
+#|   find the children. The dashed line is a cover of nine tenths.
 bins = np.linspace(0, 1, 26)
 figure = go.Figure()
 series = {"all children": covers, "the best child alone": alone, "children shuffled": by_chance}
@@ -422,7 +454,7 @@ plots.table(["step", "parents measured", "children", "cover", "two or more cover
 #| label: fig-splitting-union
 #| caption: >-
 #|   Cover of a parent as its children in {glue:text}`large` are added, best first. For the clearest families that the
-#|   code found, and for base64.
+#|   code found, and for base64. The dashed line is a cover of nine tenths.
 chosen = [clearest]
 for found in nameable[1:]:
     mains = {tops[small][0][other.parent, 0] for other in chosen}
