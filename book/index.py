@@ -9,7 +9,7 @@
 # A language model computes with neurons, and most of its neurons make no sense on their own. One fires on Korean text,
 # on citations and on web requests; the next on four other things. In 2023, *Towards Monosemanticity*
 # {cite}`bricken2023monosemanticity` took a small model apart with a **sparse autoencoder** and found thousands of
-# directions that each mean one thing.
+# directions, most of which a person could make sense of.
 #
 # This book repeats that work from the beginning, on real text, with code that you can run and change. Every number
 # below was computed when this page was built. Where our result differs from the paper's, the book says so, and
@@ -18,13 +18,15 @@
 # ## The idea in one figure
 #
 # {numref}`fig-map` shows a one-layer model twice: through its neurons, and through the features of a dictionary that
-# was trained on these same neurons. Each dot asks: *of all the activation of this unit, what share falls on a single
-# kind of text?* High dots live on one kind. Low dots respond to a mixture.
+# was trained on these same neurons. Each dot asks: *if all kinds of text were equally common, what share of this unit's
+# activation would fall on one of them?* High dots live on one kind. Low dots respond to a mixture.
 
 # %% tags=["hide-input"]
 #| label: fig-map
-#| caption: Every unit of one layer by how often it fires and by how much of its activation falls on one kind of text.
-#|   Switch between neurons and features; point at a dot for the tokens it fires on.
+#| caption: >-
+#|   Every unit of one layer by how often it fires and by how much of its activation, counted per token of each kind,
+#|   falls on one kind of text. Dotted line: a unit that ignores kinds. Switch between neurons and features; point at a
+#|   dot for the tokens it fires on.
 import numpy as np
 import plotly.graph_objects as go
 
@@ -42,10 +44,9 @@ tokens = token_bytes(model.tokenizer)
 
 
 def main_slice(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
-    """For each unit: the slice of the text that holds most of its activation, and the share of it that it holds.
+    """For each unit: the slice with most of its activation per token of the slice, and that slice's share of the sum.
 
-    Slices differ in size, so activation is taken per token of the slice: a unit that ignores the kind of text has the
-    same share everywhere.
+    Slices differ in size. Counted per token, a unit that ignores the kind of text has the same share everywhere.
     """
     slice_of_place = evidence.contexts.slices.ravel()
     n_slices = len(evidence.contexts.slice_names)
@@ -113,6 +114,8 @@ figure.update_xaxes(
     ticktext=[f"10<sup>{d}</sup>" for d in decades],
 )
 figure.update_yaxes(title="on one kind of text", tickformat=".0%", range=[0, 1.03])
+n_kinds = len(np.unique(neurons.contexts.slices[:, 1:]))
+figure.add_hline(1 / n_kinds, line={"dash": "dot", "width": 1, "color": plots.PALETTE[7]})
 
 _, feature_share = main_slice(features)
 _, neuron_share = main_slice(neurons)
@@ -123,21 +126,29 @@ chapter.number("neurons", dictionary.d_in)
 chapter.number("feature-median", feature_median, ".0%")
 chapter.number("neuron-median", neuron_median, ".0%")
 chapter.number("tokens", features.n_tokens, ",")
+chapter.number("neuron-tokens", neurons.n_tokens, ",")
+chapter.number("kinds", n_kinds)
+chapter.number("even-share", 1 / n_kinds, ".0%")
 chapter.number("text", text)
 plots.describe(
     figure,
-    f"Scatter plot with a switch. Of {dictionary.d_sae:,} features the median one has {feature_median:.0%} of its "
-    f"activation on a single kind of text; of {dictionary.d_in} neurons the median one has {neuron_median:.0%}.",
+    f"Scatter plot with a switch. By activation per token of a kind, the median of {dictionary.d_sae:,} features has "
+    f"{feature_median:.0%} on a single kind of text, the median of {dictionary.d_in} neurons {neuron_median:.0%}, and "
+    f"a unit that ignores kinds {1 / n_kinds:.0%}.",
     height=560,
     legend={"itemsizing": "constant"},
     updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "y": 1.1, "xanchor": "left"}],
 )
 
 # %% [markdown]
-# The median neuron has {glue:text}`neuron-median` of its activation on its favourite kind of text, the median feature
-# {glue:text}`feature-median`. Kinds of text are our yardstick here because the text comes labelled with them
-# ({glue:text}`tokens` tokens of the {glue:text}`text` text, none of which the model was trained on). A feature can be
-# about something finer than a kind of text, and this figure cannot see that. The chapters look closer.
+# Kinds of text differ in size, so we count activation per token of a kind. A unit that ignores kinds has one part in
+# {glue:text}`kinds` on each, or {glue:text}`even-share`. By this measure the median neuron has
+# {glue:text}`neuron-median` on its favourite kind, the median feature {glue:text}`feature-median`.
+#
+# Kinds are our yardstick here because the text comes labelled with them. It is the {glue:text}`text` text, and the
+# model was trained on none of it: {glue:text}`tokens` tokens for the features, and the first
+# {glue:text}`neuron-tokens` of these for the neurons. A feature can be about something finer than a kind of text, and
+# this figure cannot see that. The chapters look closer.
 #
 # ## What you will do
 #

@@ -123,6 +123,10 @@ chapter.number("steps", STEPS)
 chapter.number("batch", BATCH)
 chapter.number("d-sae", D_SAE)
 chapter.number("seen", STEPS * BATCH, ",")
+dead_after = healthy[0].trainer.config.dead_after
+chapter.number("dead-after", dead_after)
+chapter.number("first-left", 0.9**dead_after, ".2g")
+chapter.number("second-left", 0.999**dead_after, ".2g")
 chapter.number("resample-1", RESAMPLE_AT[0])
 chapter.number("resample-2", RESAMPLE_AT[1])
 
@@ -596,15 +600,15 @@ chart(9)
 # - [x] no reset of Adam at resampling
 #
 # **{glue:text}`cause-9`.** The new features start with Adam's memory of the dead ones. You may expect a disaster. But a
-# dead feature has a gradient of zero, and Adam forgets: the first moment shrinks to a tenth in 22 steps. What is left
-# is the second moment, which shrinks a thousandth at a time. It only makes the first steps *smaller*. The highest spike
-# is {glue:text}`spike-9` here (healthy: {glue:text}`range-spike`).
-# <!-- numbers: 22 (steps for 0.9 to the power of the steps to be a tenth) -->
+# dead feature has a gradient of zero, and Adam forgets. Dead means {glue:text}`dead-after` silent steps here, after
+# which at most {glue:text}`first-left` of the first moment is left. Of the second moment, which shrinks a thousandth at
+# a time, up to {glue:text}`second-left` is left. It only makes the first steps *smaller*. The highest spike is
+# {glue:text}`spike-9` here (healthy: {glue:text}`range-spike`).
 #
-# *Tell-tale*: {glue:text}`verdict-9`. *Test*: look at the moments of a feature right after it was resampled. The
-# largest second moment is {glue:text}`leftover-broken` here; in healthy runs it is {glue:text}`leftover-healthy`.
-# *Cure*: reset them, as the paper says. In runs where features are resampled that died a moment ago, the first moment
-# is still there, and pushes a new feature the way that killed the old one.
+# *Tell-tale*: {glue:text}`verdict-9`. *Test*: look at the moments of a feature right after it was resampled. We
+# measured the second one alone: its largest entry is {glue:text}`leftover-broken` here; in healthy runs it is
+# {glue:text}`leftover-healthy`. *Cure*: reset both, as the paper says. The sooner after its death a feature is
+# resampled, the more of the first moment is still there. It pushes a new feature the way that killed the old one.
 # ```
 
 # %% [markdown]
@@ -679,19 +683,27 @@ chart(11)
 #| caption: In how many of {glue:text}`n-seeds` seeds each number lies outside of the healthy range. ▲ above, ▼ below. A
 #|   dot where it is inside, or outside on both sides.
 counts = np.array([[outside(name, sign) for sign in FORMS] for name in SUSPECTS])
-arrows = [[f"{'▲' if n > 0 else '▼'}{abs(n)}" if n else "·" for n in row] for row in counts]
+arrows = np.array([[f"{'▲' if n > 0 else '▼'}{abs(n)}" if n else "·" for n in row] for row in counts])
 scale = [[0, plots.PALETTE[0]], [0.5, "rgba(128,128,128,0)"], [1, plots.PALETTE[1]]]
-columns = {"explained variance": "explained<br>variance", "roughness": "rough-<br>ness"}
+breaks = {"explained variance": "explained<br>variance", "roughness": "rough-<br>ness"}
 short = {"decoder normalised along the wrong axis": "wrong axis", "no reset of Adam at resampling": "no reset of Adam",
          "no projection of the gradient": "no projection", "text of another tokeniser": "other tokeniser",
          "norm reset before the step": "norm reset too early", "activations not shuffled": "not shuffled"}  # fmt: skip
+columns = np.array([breaks.get(sign, sign) for sign in FORMS])
+lines = np.array([short.get(name, name) for name in SUSPECTS])
 figure = go.Figure(
-    go.Heatmap(z=counts, x=[columns.get(sign, sign) for sign in FORMS], y=[short.get(name, name) for name in SUSPECTS],
-               text=arrows, texttemplate="%{text}", zmin=-N_SEEDS, zmax=N_SEEDS, colorscale=scale, showscale=False,
-               xgap=2, ygap=2, hovertemplate="%{y}, %{x}: %{text}<extra></extra>")
+    go.Heatmap(z=counts, x=columns, y=lines, text=arrows, zmin=-N_SEEDS, zmax=N_SEEDS, colorscale=scale,
+               showscale=False, xgap=2, ygap=2, hovertemplate="%{y}, %{x}: %{text}<extra></extra>")
 )  # fmt: skip
-figure.update_yaxes(autorange="reversed", automargin=True)
-figure.update_xaxes(side="top", tickangle=0)
+# The entries stand in traces of their own. There they have the page's colour, in the light and in the dark, but for
+# those on the full colours.
+full = np.abs(counts) == N_SEEDS
+for chosen, style in ((~full, {}), (full, {"textfont_color": "white"})):
+    line, column = chosen.nonzero()
+    figure.add_scatter(x=columns[column], y=lines[line], text=arrows[chosen], mode="text", hoverinfo="skip",
+                       showlegend=False, **style)  # fmt: skip
+figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
+figure.update_xaxes(side="top", autotickangles=[0, -90], showgrid=False)
 in_all = {name: [sign for sign in FORMS if abs(outside(name, sign)) == N_SEEDS] for name in SUSPECTS}
 alt = "; ".join(f"{name}: {', '.join(found) or 'none'}" for name, found in in_all.items())
 plots.describe(figure, f"A table of signs that leave the healthy range in every seed. {alt}.", height=480)

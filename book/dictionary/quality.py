@@ -16,7 +16,7 @@
 # ```{admonition} Before you start
 # **You will be able to**
 # - read the trade-off between sparsity and loss, and compare two dictionaries that differ in both;
-# - say what each rule of the recipe is worth in a short run, and whether three seeds are enough to say so;
+# - say what each rule of the recipe is worth in a short run, and whether a few seeds are enough to say so;
 # - measure how short reconstructions come out, and how much of that is the penalty's fault;
 # - name the metrics that a network with shuffled weights passes.
 #
@@ -28,6 +28,7 @@
 # %% tags=["hide-input"]
 import itertools
 import json
+import textwrap
 
 import numpy as np
 import plotly.graph_objects as go
@@ -68,7 +69,8 @@ REPLACED = {  # a rule, and the arm that goes without it
 SEEDS = 3
 text = cards["A/1"]["text"][0][0]
 sizes, lambdas = sorted({size for size, _ in grid}), sorted({lam for _, lam in grid})
-complete = len(grid) == len(sizes) * len(lambdas)
+planned = len(sizes) * len(lambdas)
+complete = len(grid) == planned
 expected = [*RESAMPLING, "recipe", *REPLACED.values()]
 lacking = [arm for arm in expected if len(arms.get(arm, {})) < SEEDS]
 one = runs[0]
@@ -89,13 +91,14 @@ chapter.number("dead-after", one["config"]["dead_after"])
 chapter.number("hours", sum(run["seconds"] for run in runs) / 3600, ".1f")
 chapter.number("sizes", ", ".join(f"{size:,}" for size in sizes))
 chapter.number("lambdas", ", ".join(f"{lam:g}" for lam in lambdas))
+short_of = ", ".join(f"“{arm}” ({len(arms.get(arm, {}))})" for arm in lacking)
 chapter.number(
     "missing",
     "All runs of the plan are there."
     if complete and not lacking
-    else f"Not all runs of the plan are there: {len(grid)} of the grid, and fewer than {SEEDS} seeds of "
-    + (", ".join(f"“{arm}”" for arm in lacking) or "no comparison")
-    + ". What follows uses those that are.",
+    else ("The grid is complete." if complete else f"Of the grid, {len(grid)} of {planned} runs are there.")
+    + (f" These comparisons have fewer than {SEEDS} seeds: {short_of}." if lacking else "")
+    + " What follows uses the runs that are there.",
 )
 
 # %% [markdown]
@@ -545,6 +548,14 @@ if count_steps:
         largest_density_step=max(least_steps),
     )
 moved = steps(grid, 0, median_density)
+slower = max(steps(grid, 0, lambda run: run["metrics"]["l0_mean"] / run["config"]["d_sae"]), default=1) < 0
+chapter.number(
+    "split-sentence",
+    "That had to come. L0 grows more slowly than the number of features, so the mean density, which is L0 divided by "
+    "that number, has to fall."
+    if slower
+    else "The mean density is L0 divided by the number of features, and it does not fall at every step.",
+)
 chapter.number("rare-below", f"one token in {1 / RARE:,.0f}")
 chapter.number("median-moved", -float(np.mean(moved)) if moved else 0.0, ".1f")
 most_unused = max(grid.values(), key=lambda run: run["rare"]["features"])
@@ -566,7 +577,8 @@ chapter.number(
 
 # %% [markdown]
 # The histogram moves to the left. From one size to the next, the median density falls by {glue:text}`median-moved`
-# decades on average. A larger dictionary does not repeat the same features: it splits the work into rarer pieces.
+# decades on average. {glue:text}`split-sentence` Whether the rarer features stand for new things or for shares of old
+# ones, the histogram cannot say. The chapter {doc}`/book/structure/splitting` looks at that.
 #
 # How many features are in use? Call a feature *in use* if it fires on at least {glue:text}`rare-below`. In
 # {glue:text}`few-unused` of the {glue:text}`grid-runs` runs of the grid, less than 1 % are not. Most are unused with
@@ -592,7 +604,7 @@ chapter.number(
 # - **the paper's rule**: a dead feature gets the direction of an example that is badly reconstructed, a small encoder,
 #   and a fresh state of the optimiser;
 # - **nothing**;
-# - **fresh Kaiming weights**: a dead feature starts again as all features started.
+# - **fresh {term}`Kaiming weights`**: a dead feature starts again as all features started.
 #
 # ```{admonition} Predict
 # :class: tip
@@ -603,9 +615,9 @@ chapter.number(
 # %% tags=["hide-input"]
 #| label: fig-quality-resampling
 #| caption: >-
-#|   The same run three times, differing in what happens to dead features. Above: training loss. Below: features that
-#|   were silent for the last {glue:text}`dead-after` steps. Resampling is at the four dotted lines. The first steps lie
-#|   above the upper panel.
+#|   The same run three times, differing in what happens to dead features; one seed. Above: training loss. Below:
+#|   features that were silent for the last {glue:text}`dead-after` steps. Resampling is at the four dotted lines. The
+#|   first steps lie above the upper panel.
 figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
 shown = {arm: arms[arm][min(arms[arm])] for arm in RESAMPLING if arm in arms}
 LINES = {"resampling": "the paper's rule", "no resampling": "nothing", "Kaiming": "Kaiming weights"}
@@ -629,10 +641,10 @@ figure.update_yaxes(title="silent features", rangemode="tozero", row=2, col=1)
 figure.update_xaxes(title="step", row=2, col=1)
 plots.describe(
     figure,
-    "Two panels of curves over the steps of training: "
+    "Two panels of curves over the steps of training, one seed each: "
     + "; ".join(
-        f"with {LINES[arm]} the loss ends at {run['final_loss']:.1f} and {run['metrics']['dead']:,} of "
-        f"{run['config']['d_sae']:,} features are dead"
+        f"with {LINES[arm]} the loss ends at {run['final_loss']:.1f}, and {run['curve']['rows'][-1][3]:,} of "
+        f"{run['config']['d_sae']:,} features were silent for the last {run['config']['dead_after']} steps"
         for arm, run in shown.items()
     )
     + ".",
@@ -752,7 +764,7 @@ compared(LINES)
 # ## One rule at a time
 #
 # The paper gives advice about the rest of the recipe, without numbers. We take the scaled recipe and replace one rule
-# at a time, with everything else as it is: the same activations, the same λ, three seeds.
+# at a time, with everything else as it is: the same activations, the same λ, the same seeds. {glue:text}`pairs`
 #
 # | the rule | what stands in its place |
 # |---|---|
@@ -762,7 +774,7 @@ compared(LINES)
 # | more steps | half as many |
 # | lower learning rate | three times the rate |
 # | lower learning rate and more steps | three times the rate, half as many steps |
-# | encoder starts small (ours) | it starts from Kaiming's random weights |
+# | encoder starts small (ours) | it starts from {term}`Kaiming weights` |
 #
 # ```{admonition} Predict
 # :class: tip
@@ -785,12 +797,13 @@ figure = go.Figure()
 order = sorted(gains, key=lambda rule: gains[rule].mean())
 # One rule that is worth much more than the others would hide the differences between these.
 top = sorted(gains[rule].max() for rule in order)[-2:]
+in_lines = {rule: "<br>".join(textwrap.wrap(rule, 19, break_on_hyphens=False)) for rule in order}
 limit = 1.4 * top[0] if len(top) == 2 and top[1] > 3 * top[0] > 0 else np.inf
 for rule in order:
     mean, off = gains[rule].mean(), gains[rule].mean() > limit
     figure.add_scatter(
         x=[limit] if off else gains[rule],
-        y=[rule] if off else [rule] * len(gains[rule]),
+        y=[in_lines[rule]] * (1 if off else len(gains[rule])),
         mode="markers+text",
         text=[f"{mean:.0f} %"] if off else None,
         textposition="middle left",
@@ -800,7 +813,7 @@ for rule in order:
     if not off:
         figure.add_scatter(
             x=[mean],
-            y=[rule],
+            y=[in_lines[rule]],
             mode="markers",
             marker={"size": 22, "symbol": "line-ns-open", "color": plots.PALETTE[1], "line": {"width": 3}},
             hovertemplate="mean %{x:.2f} %<extra></extra>",
@@ -849,10 +862,10 @@ def verdict(rule: str) -> str:
         return "not run"
     values = gains[rule]
     if len(values) < 2:
-        return f"{values.mean():+.2f} %, one seed"
+        return f"{values.mean():+.2f} % (n = 1): undecided"
     error = standard_error(values)
     word = "helps" if values.mean() > 2 * error else "harms" if values.mean() < -2 * error else "undecided"
-    return f"{values.mean():+.2f} ± {error:.2f} %: {word}"
+    return f"{values.mean():+.2f} ± {error:.2f} % (n = {len(values)}): {word}"
 
 
 short, long = (gains.get(rule) for rule in ("lower learning rate", "lower learning rate and more steps"))
@@ -866,6 +879,26 @@ else:
 chapter.number("rate-sentence", rate_sentence)
 for rule in REPLACED:
     chapter.number("verdict-" + rule.replace(" ", "-"), verdict(rule))
+
+
+def false_alarm(n: int) -> float:
+    """How often the mean of n numbers that are noise lies beyond twice its standard error, by Student's t."""
+    angle = (np.arange(1000) + 0.5) / 1000 * np.pi / 2
+    weight = np.cos(angle) ** (n - 2)
+    return float(weight[np.tan(angle) * (n - 1) ** 0.5 > 2].sum() / weight.sum())
+
+
+n_pairs = sorted({len(each) for each in gains.values()})
+if not n_pairs:
+    pairs_sentence = "These runs are not there yet."
+else:
+    several = " to ".join(map(str, dict.fromkeys((n_pairs[0], n_pairs[-1]))))
+    pairs_sentence = f"Each comparison has n = {several} seeds, with the rule and without."
+chapter.number("pairs", pairs_sentence)
+chapter.number(
+    "alarms",
+    " and to ".join(f"{false_alarm(n):.0%} of them at n = {n}" for n in n_pairs if n > 1) or "many of them",
+)
 signs = {rule: verdict(rule).rpartition(" ")[2] for rule in REPLACED}
 listed = {word: [rule for rule, sign in signs.items() if sign == word] for word in ("helps", "harms", "undecided")}
 chapter.number(
@@ -887,14 +920,14 @@ chapter.number(
 compared({arm: arm for arm in ("recipe", *REPLACED.values())})
 
 # %% [markdown]
-# The table has the mean over the seeds. We say that a rule helps or harms if its mean gain differs from zero by more
-# than twice its standard error. {glue:text}`rules-sentence`
+# The table has the mean over the seeds of each row. We say that a rule helps or harms if its mean gain differs from
+# zero by more than twice its standard error. {glue:text}`rules-sentence`
 #
-# ```{admonition} A trap: three seeds
+# ```{admonition} A trap: few seeds
 # :class: warning
-# A standard error from three numbers is itself a guess. "More than twice" happens by chance to almost one in five of
-# the rules that do nothing (an exercise asks you to find out). And a rule that is undecided here may matter in a long
-# run. The paper trained for a million steps, and dead features and a high learning rate have more time to do harm
+# A standard error from so few numbers is itself a guess. Take rules that do nothing. "More than twice" happens by
+# chance to {glue:text}`alarms` (an exercise asks you to find out). And a rule that is undecided here may matter in a
+# long run. The paper trained for a million steps, and dead features and a high learning rate have more time to do harm
 # there.
 # ```
 #
@@ -1021,10 +1054,11 @@ if clusters:
     )
     chapter.number(
         "cluster-sentence",
-        f"Take “{kind}”: number of seeds {len(several)}, rare features "
-        f"{mean_value(several, lambda run: run['rare']['features']):,.0f} on average, of which "
-        f"{mean_value(several, lambda run: run['metrics']['dead']):,.0f} never fired at all. Their encoders have a "
-        f"median cosine of {shared:.2f} with their mean. "
+        (f"In the {len(several)} runs" if len(several) > 1 else "In the run")
+        + f" called “{kind}”, {mean_value(several, lambda run: run['rare']['features']):,.0f} features are rare"
+        + (" on average" if len(several) > 1 else "")
+        + f"; {mean_value(several, lambda run: run['metrics']['dead']):,.0f} never fired. "
+        f"The encoders of the rare ones have a median cosine of {shared:.2f} with their mean. "
         + (
             "So they do share a direction, as Nanda's did."
             if shared >= 0.9
@@ -1061,9 +1095,12 @@ if clusters:
             )
     chapter.number("across", across)
     rare_share = mean_value(several, lambda run: run["rare"]["features"] / run["config"]["d_sae"])
-    chapter.number("ours-are", f"Here it is {rare_share:.0%} of the dictionary.")
-    counted = "in the one run that counted it" if len(at_once) == 1 else f"as a mean over {len(at_once)} runs"
-    chapter.number("at-once", f"Of ours it is {np.mean(at_once):.0%} at most, {counted}." if at_once else "")
+    counted = "in the one run where we counted" if len(at_once) == 1 else f"in the {len(at_once)} runs where we counted"
+    chapter.number(
+        "ours-are",
+        f"Ours are {rare_share:.0%} of the dictionary"
+        + (f", and {counted}, at most {max(at_once):.0%} of them fired on one token." if at_once else "."),
+    )
     chapter.number(
         "cluster-words",
         f"encoders {shared:.2f}, decoders {written:.2f} (random {random:.2f}), for “{kind}”"
@@ -1073,7 +1110,6 @@ else:
     chapter.number("cluster-sentence", "No run of ours has as many rare features, so there is no cluster to look at.")
     chapter.number("across", "")
     chapter.number("ours-are", "")
-    chapter.number("at-once", "")
     chapter.number("cluster-words", "no run has enough rare features")
 
 # %% [markdown]
@@ -1084,10 +1120,10 @@ else:
 # zero, except on neurons that are weakly active almost everywhere. There a weight of the right sign acts as one more
 # negative bias. A feature that finds nothing of its own to write keeps only this, and shares it with all its kind.
 #
-# Nanda's rare features were more than half of the dictionary, and they did fire, up to 95 % of them on a single token
-# {cite}`nanda2023replication`. {glue:text}`ours-are` {glue:text}`at-once` The bundled dictionaries have
-# {glue:text}`bundled-rare` dead or ultralow features together, {glue:text}`bundled-most`. An exercise of the chapter
-# {doc}`density` looks at their encoders.
+# Nanda's rare features were more than half of the dictionary, and up to 95 % of them fired on one token
+# {cite}`nanda2023replication`. {glue:text}`ours-are` The bundled dictionaries have {glue:text}`bundled-rare` dead or
+# ultralow features together, {glue:text}`bundled-most`. An exercise of the chapter {doc}`density` looks at their
+# encoders.
 #
 # ## Two things that no curve shows
 #
@@ -1220,8 +1256,9 @@ chapter.number(
 # :class: note
 # - L0 and loss trade off along λ. Compare dictionaries at equal L0, never at equal λ.
 # - Reconstructions are too short. Part of that is shrinkage, and part is what an honest guess has to leave out.
-# - More features go to rarer things. At a moderate λ and our sizes, hardly a feature stays unused.
-# - A rule is worth what a paired comparison over seeds shows, in runs like yours. Three seeds show large effects only.
+# - With more features the typical one fires more rarely. A density does not say whether it stands for something new.
+#   At a moderate λ and our sizes, hardly a feature stays unused.
+# - A rule is worth what a paired comparison over seeds shows, in runs like yours. A few seeds show large effects only.
 # - A dictionary of a shuffled network has good metrics. Metrics say how well the dictionary describes activations, not
 #   whether the activations are worth describing.
 # ```

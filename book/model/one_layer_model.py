@@ -52,7 +52,8 @@ trained_on = [name for name, _ in training_text(model)]
 at_home = text_name in trained_on
 text_tokens = contexts.ids[:, 1:].size
 chapter.number("text", text_name)
-chapter.number("text-description", open_corpus().description)
+more = [open_corpus(name).description for name in trained_on if name != text_name] if at_home else []
+chapter.number("text-description", ", and one slice more, ".join([open_corpus().description, *more]))
 chapter.number("text-tokens", text_tokens, ",")
 chapter.number("text-slices", len(contexts.slice_names))
 chapter.number("trained-on", " and ".join(trained_on))
@@ -315,11 +316,16 @@ chapter.number("unigram-recorded", recorded["unigram_loss"], ".2f")
 chapter.number("bigram", baseline["bigram"], ".2f")
 chapter.number("bigram-recorded", recorded["bigram_loss"], ".2f")
 chapter.number("bigram-used", bigram, ".2f")
-chapter.number("bigram-gap", abs(bigram - loss), ".2f")
-chapter.number("bigram-verdict", "better" if loss < bigram else "worse")
+beside = recorded["validation_loss"] if at_home else loss  # the model's, on the same tokens as the bigram's
+chapter.number("beside-bigram", beside, ".2f")
+chapter.number("bigram-gap", abs(bigram - beside), ".2f")
+chapter.number("bigram-verdict", "better" if beside < bigram else "worse")
 if at_home:
     source = "counted on all of the training text, and recorded when the model was trained"
-    fairness = "Both were made from the same training text, so the comparison is fair."
+    fairness = (
+        f"Both were made from the same training text and measured on the same {recorded['validation_tokens']:,} "
+        "validation tokens, so the comparison is fair."
+    )
 else:
     source = "counted on the other half of this very text"
     fairness = (
@@ -343,8 +349,9 @@ chapter.number("fairness", fairness)
 # counted on half of the held-out text, {glue:text}`counted-tokens` million tokens, and score tokens of the other
 # half. Pieces of one document fall into both halves, which favours them.
 #
-# So compare the model with the bigram that was {glue:text}`bigram-source`: its loss is {glue:text}`bigram-used`. The
-# model is {glue:text}`bigram-verdict` by {glue:text}`bigram-gap` nats. {glue:text}`fairness`
+# So compare the model with the bigram that was {glue:text}`bigram-source`: its loss is {glue:text}`bigram-used`. On
+# the same tokens the model has {glue:text}`beside-bigram` and is {glue:text}`bigram-verdict` by
+# {glue:text}`bigram-gap` nats. {glue:text}`fairness`
 #
 # A mean over a mixed text hides a lot. {numref}`fig-loss-by-slice` splits it by slice, next to the bigram of this
 # page.
@@ -788,7 +795,8 @@ plots.feature_examples(neurons, least, pieces)
 # - Without the MLP the loss rises by {glue:text}`zero-cost` nats, so there is something in its activations to
 #   explain.
 # - {glue:text}`four-slices-share` of the neurons reach into four or more slices with their 20 strongest contexts. If
-#   the model represents single properties, single neurons are a poor place to look for them.
+#   the model represents single properties, single neurons are a poor place to look for them. But
+#   {glue:text}`features-words`
 # ```
 #
 # ## Exercises
@@ -1152,7 +1160,24 @@ print("neurons, quartiles: ", np.quantile(top_mixed, quarters).round(1))
 print("features, quartiles:", np.quantile(found, quarters).round(1), f"({len(found)} of {features.n_features})")
 check_top_slices(top_slices_of)
 
+# %% tags=["remove-cell"]
+of_neurons, of_features = float(np.median(top_mixed)), float(np.median(found))
+medians = f"the medians are {of_neurons:.1f} for neurons and {of_features:.1f} for features"
+if abs(of_features / of_neurons - 1) < 0.1:
+    sentence = f"By this measure features are no purer than neurons: {medians}. So it is no evidence for features."
+    words = "features score the same by this proxy (the last exercise), so it cannot decide which of the two is purer."
+elif of_features < of_neurons:
+    sentence = f"By this measure features are purer than neurons: {medians}."
+    words = "this is a proxy. By it, features are purer (the last exercise)."
+else:
+    sentence = f"By this measure features are more mixed than neurons: {medians}."
+    words = "features score worse by this proxy (the last exercise), so it cannot say where to look instead."
+chapter.number("features-sentence", sentence)
+chapter.number("features-words", words)
+
 # %% [markdown]
+# {glue:text}`features-sentence`
+#
 # A feature for one word, such as " the", finds it in every slice with English in it, and looks mixed. So this
 # comparison is harder on features than it should be. It also leaves out the rarest features, which have fewer than 20
 # contexts to show. A proxy that you have seen fail is one you can use.
