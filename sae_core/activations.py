@@ -36,19 +36,23 @@ def module_of(network: nn.Module, name: str) -> nn.Module:
 def harvest(network: nn.Module, ids: Tensor, module: str = MLP_OUT, autocast: bool = False) -> Tensor:
     """The input of `module` for token ids [batch, n_ctx]: activations [batch, n_ctx, d_in].
 
+    Of several inputs it is the first; those given by name come after the others.
     autocast: run the forward pass in bf16, twice as fast and with three digits instead of seven.
+    Raises SaeCoreError where there is no such module, no pass through it, or a first input that is no tensor.
     """
     captured = []
 
-    def stop(_, inputs):
-        captured.append(inputs[0])
+    def stop(_, positional, named):
+        captured.extend([*positional, *named.values()][:1])
         raise _Stop
 
-    handle = module_of(network, module).register_forward_pre_hook(stop)
+    handle = module_of(network, module).register_forward_pre_hook(stop, with_kwargs=True)
     try:
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=autocast):
             network(ids)
     except _Stop:
+        if not captured or not isinstance(captured[0], Tensor):
+            raise SaeCoreError(f"harvest: the first input of {module!r} is no tensor; choose another module") from None
         return captured[0]
     finally:
         handle.remove()

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import SaeCoreError
+from .files import write_atomically
 
 KEEP = 2
 
@@ -41,12 +41,18 @@ def only_process(folder: Path) -> Iterator[None]:
         raise SaeCoreError(f"{folder}: cannot be written ({error})") from None
     with file:
         _lock(file, folder)
-        for partial in folder.glob(".*.partial"):  # of a process that was killed
-            if partial.is_dir():
-                shutil.rmtree(partial)
-            else:
-                partial.unlink()
+        for place in (folder, *folder.glob("process-*")):  # the latter are of a run of several processes
+            _remove_partial(place)
         yield
+
+
+def _remove_partial(folder: Path) -> None:
+    """Delete the files and folders that a process was writing when it was killed."""
+    for partial in (*folder.glob(".*.partial"), *folder.glob(".tmp??????")):  # safetensors' own name is .tmpXXXXXX
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink()
 
 
 def _lock(file: Any, folder: Path) -> None:
@@ -79,22 +85,15 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
     Raises SaeCoreError where a tensor holds a value that is not a number, and where the disk does not take the file.
     """
     path = path_of(folder, step)
-    temporary = folder / f".{path.name}.partial"
     for name, tensor in tensors.items():
         if not _finite(tensor):
             raise SaeCoreError(f"step {step}: {name} holds a value that is not a number; not saved; use a smaller lr")
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    metadata = {"state": json.dumps({"step": step, **state})}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={"state": json.dumps({"step": step, **state})})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise SaeCoreError(f"{path}: cannot be written ({error}); the checkpoints before it are untouched") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        write_atomically(path, lambda file: save_file(contiguous, file.name, metadata=metadata))
+    except SaeCoreError as error:
+        raise SaeCoreError(f"{error}; the checkpoints before it are untouched") from None
     for old in checkpoints(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
     return path

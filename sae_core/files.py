@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ def cache_folder() -> Path:
 def write_atomically(path: Path, write: Callable) -> None:
     """Call write(file) on a temporary neighbour of `path` and rename it, so that a reader never sees half a file.
 
+    It is on the disk before it gets its name, with the mode of any new file, also where `write` puts another file in
+    the place of `file`, as safetensors does with file.name.
     Raises SaeCoreError where the disk does not take the file, with what was there before untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -29,7 +32,9 @@ def write_atomically(path: Path, write: Callable) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             write(file)
-            file.flush()
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # what the umask allows
+        temporary.chmod(mode)  # safetensors' file is for its owner alone
+        with temporary.open("r+b") as file:  # by its name: it may be another file than the one above
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:

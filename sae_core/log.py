@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import SaeCoreError
-from .files import write_atomically
+from .files import write_atomically, write_text_atomically
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
@@ -21,13 +22,32 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the lines that a stopped run wrote after its last checkpoint, and one cut short; they are written again."""
+    """Drop the lines that a stopped run wrote after its last checkpoint; they are written again.
+
+    So are those cut short, or filled with zeros by a power cut: whatever is no record with a step.
+    """
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith(b"\n") and _step(line) <= step]
     if kept != lines:
-        write_atomically(path, lambda file: file.writelines(line.encode() for line in kept))
+        write_atomically(path, lambda file: file.writelines(kept))
+
+
+def _step(line: bytes) -> float:
+    """The step of a line of the log; infinite where the line is no record."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return float("inf")
+
+
+def _wandb_id(folder: Path, step: int) -> str:
+    """The name by which W&B knows the run in this folder. One that begins at step 0 is another run, with a new name."""
+    path = folder / "wandb-id"
+    if step == 0 or not path.exists():
+        write_text_atomically(path, secrets.token_hex(8) + "\n")
+    return path.read_text().strip()
 
 
 class Log:
@@ -45,7 +65,9 @@ class Log:
             if wandb:
                 import wandb as weights_and_biases
 
-                self.wandb = weights_and_biases.init(project="sae_core", dir=str(folder), config=config)
+                # Steps after the last checkpoint are logged again; W&B keeps the first, which are the same.
+                known = {"id": _wandb_id(folder, step), "resume": "allow"}
+                self.wandb = weights_and_biases.init(project="sae_core", dir=str(folder), config=config, **known)
         except ImportError as error:
             raise SaeCoreError(f'logging: {error}; pip install "sae-core[log]"') from None
 

@@ -115,7 +115,7 @@ def loss_recovered(model: LanguageModel, sae: SparseAutoencoder, ids: np.ndarray
     """What the language model's loss says about the reconstruction (paper, "loss recovered").
 
     Losses in nats per token on contexts [n, n_ctx] with the MLP's activations untouched, reconstructed, set to zero,
-    and set to their mean; and the share of the loss that the reconstruction wins back:
+    and set to their mean over the first 256 contexts; and the share of the loss that the reconstruction wins back:
 
         (ablated - reconstructed) / (ablated - original)
 

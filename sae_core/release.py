@@ -8,11 +8,12 @@ form of `pretrained/` (`runs/`, say), where every artefact can be stopped and co
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -35,8 +36,12 @@ MODEL_FILES = (
 )
 DICTIONARY_FILES = ("cfg.json", "sae_weights.safetensors", "log.jsonl", "README.md")
 LARGEST_RELEASE = 80e6  # bytes; a git repository keeps every version for ever
-# What must not get worse from one release to the next: 1 where more is better, -1 where less is.
-QUALITY = {"validation_loss": -1, "loss_recovered": 1, "l0_mean": -1, "dead or ultralow": -1}
+# What has to be known and must not get worse from one release to the next: 1 where more is better, -1 where less is.
+QUALITY = {
+    "model": {"validation_loss": -1},
+    "control": {"validation_loss": -1},
+    "dictionary": {"loss_recovered": 1, "l0_mean": -1, "dead or ultralow": -1},
+}
 BYTES_PER_TOKEN = 2.7  # of mini-pile's mixtures with a few thousand tokens, for estimates
 
 
@@ -67,12 +72,14 @@ class Artefact:
 def artefacts(names: Sequence[str] = (), recipes: Path = BUNDLED) -> list[Artefact]:
     """The artefacts of these names (none: all of them) and what they are made from, in an order to make them in.
 
-    Raises SaeCoreError that lists what there is for an unknown name.
+    Raises SaeCoreError that lists what there is for an unknown name, and for a folder without recipes.
     """
     found = {}
     for path in recipes.glob("*.json"):
         name = path.stem.replace("-", "/", 1)
         found[name] = Artefact(name, read_recipe(path.stem, recipes))
+    if not found:
+        raise SaeCoreError(f"{recipes}: holds no recipe; give a folder of JSON files such as A.json and A-1.json")
     wanted: set[str] = set()
     for name in names or found:
         while name is not None and name not in wanted:
@@ -96,15 +103,14 @@ def records(artefact: Artefact, home: Path) -> dict | None:
 
 def finished(artefact: Artefact, home: Path) -> bool:
     """Whether it is in `home`. Raises SaeCoreError where it was made from another recipe or on another model."""
+    from .runs import differing
+
     run = records(artefact, home)
     if run is None:
         return False
-    folder, config = home / artefact.name, artefact.config()
-    recipe = json.loads(json.dumps(config if artefact.kind == "control" else asdict(config)))
-    for key in recipe.keys() & run["recipe"].keys():  # a setting that is younger than the run has its default
-        if recipe[key] != run["recipe"][key]:
-            there, here = run["recipe"][key], recipe[key]
-            raise SaeCoreError(f"{folder}: made with {key} = {there}, the recipe says {here}; move that folder away")
+    folder = home / artefact.name
+    for key, (there, here) in differing(run["recipe"], artefact.config()).items():
+        raise SaeCoreError(f"{folder}: made with {key} = {there}, the recipe says {here}; move that folder away")
     weights = home / str(artefact.model) / "model.safetensors"
     if artefact.model and weights.exists() and run.get("model_sha256") != bundle.sha256(weights):
         raise SaeCoreError(f"{folder}: made from another model {artefact.model}; move that folder away")
@@ -198,8 +204,8 @@ def publish(home: Path, target: Path = bundle.PACKAGED, recipes: Path = BUNDLED,
     """Copy what is finished in `home` into `target`, with checksums; returns the size of `target` in bytes.
 
     Only files that are meant for others are copied. Raises SaeCoreError, before anything is copied, where a metric
-    would get worse (unless `force`), where a dictionary would stand beside another model than its own, and where the
-    whole would be larger than 80 MB.
+    would get worse or is no number (unless `force`), where a dictionary would stand beside another model than its own,
+    and where the whole would be larger than 80 MB.
     """
     everything = artefacts(recipes=recipes)
     new = [artefact for artefact in everything if finished(artefact, home)]
@@ -207,9 +213,9 @@ def publish(home: Path, target: Path = bundle.PACKAGED, recipes: Path = BUNDLED,
         raise SaeCoreError(f"{home}: holds no finished artefact; make some with `sae-core release`")
     copies = {}
     for artefact in new:
-        worse = _worse(records(artefact, home), records(artefact, target))
+        worse = _worse(artefact.kind, records(artefact, home), records(artefact, target))
         if worse and not force:
-            raise SaeCoreError(f"{artefact.name}: {worse} as published; --force publishes it all the same")
+            raise SaeCoreError(f"{artefact.name}: {worse}; --force publishes it all the same")
         for name in DICTIONARY_FILES if artefact.kind == "dictionary" else MODEL_FILES:
             if (home / artefact.name / name).exists():
                 copies[target / artefact.name / name] = home / artefact.name / name
@@ -230,18 +236,20 @@ def publish(home: Path, target: Path = bundle.PACKAGED, recipes: Path = BUNDLED,
     return size
 
 
-def _worse(new: dict, old: dict | None) -> str:
-    """Which metrics of QUALITY got worse, in words; "" where none did."""
+def _worse(kind: str, new: dict, old: dict | None) -> str:
+    """Which metrics of QUALITY got worse or are no numbers, in words; "" where none did."""
     worse = []
-    for name, sign in QUALITY.items():
+    for name, sign in QUALITY[kind].items():
         before, after = _quality(old, name), _quality(new, name)
-        if before is not None and after is not None and sign * after < sign * before:
-            worse.append(f"{name} is {after:.4g}, worse than {before:.4g}")
+        if not math.isfinite(after):
+            worse.append(f"{name} is missing or not a number")
+        elif sign * after < sign * before:  # never where nothing was published
+            worse.append(f"{name} is {after:.4g}, worse than {before:.4g} as published")
     return ", ".join(worse)
 
 
-def _quality(run: dict | None, name: str) -> float | None:
-    metrics = (run or {}).get("metrics", {})
-    if name == "dead or ultralow":
-        return metrics["dead"] + metrics["ultralow"] if "dead" in metrics else None
-    return metrics.get(name)
+def _quality(run: dict | None, name: str) -> float:
+    """A metric of a run; NaN where it is missing."""
+    metrics = (run or {}).get("metrics") or {}
+    parts = ("dead", "ultralow") if name == "dead or ultralow" else (name,)
+    return sum(math.nan if metrics.get(part) is None else metrics[part] for part in parts)

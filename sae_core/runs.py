@@ -17,7 +17,7 @@ from .activation_cache import CachedChunks, write_activations
 from .activations import ActivationBuffer, HarvestedChunks
 from .autoencoder import SparseAutoencoder, load_dictionary, save_dictionary
 from .cards import provenance, write_dictionary_card
-from .corpus import open_corpus
+from .corpus import Corpus, open_corpus
 from .errors import SaeCoreError
 from .language_model import MLP_OUT, LanguageModel, load_model
 from .metrics import dictionary_metrics, loss_recovered
@@ -27,6 +27,8 @@ from .training import Trainer, train
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
+
+    from .pretraining import PretrainConfig
 
 TYPICAL_L0 = 30  # active features per example, on average over a run, for estimates of its length
 
@@ -39,20 +41,38 @@ def training_text(model: LanguageModel) -> Mixture:
     return recipe["text"]
 
 
-def held_out(model: LanguageModel) -> tuple[Contexts, str]:
-    """Text that a model was not trained on, from the source in use, and the name of that source.
+def held_out(model: LanguageModel, trained_on: Mixture = ()) -> tuple[Contexts, str]:
+    """Text that neither a model nor a dictionary was trained on, from the source in use, and the name of that source.
 
     Where the model's own training text is there, its validation split. Otherwise (the pocket, a folder of one's own)
-    everything except slices of code, which may have been part of the training text under another name.
+    everything except slices of code, which may have been part of the training text under another name; of a text that
+    a dictionary was trained on, the validation split of that.
+    trained_on: the text of a dictionary (`metadata["text"]` of its cfg.json).
     """
     mixture = training_text(model)
     corpus = open_corpus()
-    if corpus.name in [name for name, _ in mixture]:
+    if _is_among(mixture, corpus):
         return load_contexts(mixture, "validation", model.tokenizer, model.n_ctx), corpus.name
     slices = sorted({document.slice for document in corpus.documents()} - {"code", "markup"})
     weights = dict.fromkeys(slices, 1.0)
     source = "" if corpus.name in ("pocket", "mini-pile") else os.environ["SAE_CORE_CORPUS"]
-    return load_contexts([(source or corpus.name, weights)], "all", model.tokenizer, model.n_ctx), corpus.name
+    split = "validation" if _is_among(trained_on, corpus) else "all"
+    return load_contexts([(source or corpus.name, weights)], split, model.tokenizer, model.n_ctx), corpus.name
+
+
+def held_out_description(model: LanguageModel) -> str:
+    """What `held_out` reads, in words. The mixture of a model may hold more than the source in use."""
+    mixture, corpus = training_text(model), open_corpus()
+    others = [name for name, _ in mixture if name != corpus.name] if _is_among(mixture, corpus) else []
+    return ", and one slice more, ".join([corpus.description, *(open_corpus(name).description for name in others)])
+
+
+def _is_among(mixture: Mixture, corpus: Corpus) -> bool:
+    """Whether the corpus is one of a mixture's, by its name or as the same folder under another."""
+    return any(
+        name == corpus.name or (Path(name).is_dir() and open_corpus(name).identity == corpus.identity)
+        for name, _ in mixture
+    )
 
 
 def head(contexts: Contexts, tokens: int) -> Contexts:
@@ -114,11 +134,18 @@ def train_dictionary(
     max_tokens: read no more of the text; a stream, hf:owner/dataset, needs it.
     options: those of `train` (logging, checkpoints).
     Of several processes (see `parallel`) the first saves and measures; the others return nothing.
+    Where `out` holds the finished dictionary of this very run, its metrics are returned and nothing is trained.
+    Raises SaeCoreError where it holds a finished one of another recipe, text or model.
     """
     model = load_model(model_name, device)
     cached = _cached(activations, model, device) if activations else None
     own = cached.about["text"] if cached else [(text, None)] if text else training_text(model)
     mixture = own if cached or text else config.text or own
+    model_sha256 = bundle.sha256(model.folder / "model.safetensors")
+    if not checkpoint.checkpoints(out) and (done := _finished(out, config, mixture, model_sha256)):
+        if parallel.rank() == 0 and not (out / "README.md").exists():  # it is written last
+            write_dictionary_card(out)
+        return done["metrics"] if parallel.rank() == 0 else {}
     with parallel.first_process_first():
         if not cached:
             contexts = load_contexts(mixture, "train", model.tokenizer, model.n_ctx, max_tokens)
@@ -139,7 +166,7 @@ def train_dictionary(
         out,
         model=model.name,
         text=mixture,
-        model_sha256=bundle.sha256(model.folder / "model.safetensors"),
+        model_sha256=model_sha256,
         recipe=asdict(config),
         **_end_of_training(out),
         activations=config.steps * config.batch_size,
@@ -149,6 +176,38 @@ def train_dictionary(
     )
     write_dictionary_card(out)
     return metrics
+
+
+def differing(recipe: dict, config: TrainConfig | PretrainConfig | dict) -> dict[str, tuple]:
+    """Where the recipe that a run has recorded differs from a configuration: (its value, the configuration's) by name.
+
+    A setting that is younger than the run had its default there.
+    """
+    defaults = {} if isinstance(config, dict) else asdict(type(config)())
+    there = json.loads(json.dumps(defaults)) | recipe  # a record knows no tuples
+    here = json.loads(json.dumps(config if isinstance(config, dict) else asdict(config)))
+    return {key: (there.get(key), value) for key, value in here.items() if there.get(key) != value}
+
+
+def _finished(folder: Path, config: TrainConfig, text: Mixture, model_sha256: str) -> dict | None:
+    """What the finished dictionary in a folder says about its run; None where there is none.
+
+    Raises SaeCoreError where that was another run: it must not be overwritten by mistake.
+    """
+    if not ((folder / "cfg.json").exists() and (folder / "sae_weights.safetensors").exists()):
+        return None
+    run = json.loads((folder / "cfg.json").read_text()).get("metadata") or {}
+    if "recipe" not in run:  # what is written before the metrics are there, or by others
+        return None
+    differs = {
+        "recipe": differing(run["recipe"], config),
+        "text": run.get("text") != json.loads(json.dumps(text)),
+        "model": run.get("model_sha256") != model_sha256,
+    }
+    if other := " and ".join(name for name in differs if differs[name]):
+        way_out = "choose another --out or delete it"
+        raise SaeCoreError(f"{folder}: holds a finished dictionary of another {other}; {way_out}")
+    return run
 
 
 def _end_of_training(folder: Path) -> dict[str, float]:
@@ -161,7 +220,8 @@ def _end_of_training(folder: Path) -> dict[str, float]:
 def seconds_to_train(config: TrainConfig, network: GPT2LMHeadModel) -> float:
     """About how long training takes here, by a few real steps: dense ones until λ has half risen, then sparse ones.
 
-    The fastest of each kind counts, for others may be at work on the machine, too.
+    The fastest of each kind counts, for others may be at work on the machine, too. Where autograd computes the
+    gradients every step is dense.
     """
     ids = np.random.default_rng(0).integers(network.config.vocab_size, size=(64, network.config.n_positions))
     chunks = HarvestedChunks(network, ids)
@@ -176,12 +236,13 @@ def seconds_to_train(config: TrainConfig, network: GPT2LMHeadModel) -> float:
     started = time.monotonic()
     for now in trainer.run():
         seconds.append(time.monotonic() - started)
-        if now.step == 2:  # from here on as many codes are active as on average
+        if now.step == 2 and config.by_hand:  # from here on as many codes are active as on average
             x = trainer.buffer.next_batch(config.batch_size) * trainer.scale
             pre = (x @ trainer.sae.W_enc + trainer.sae.folded_bias()).flatten()
-            trainer.sae.b_enc.data -= pre[:: 1 + len(pre) // 2**22].quantile(1 - TYPICAL_L0 / config.d_sae)
+            trainer.sae.b_enc.data -= pre[:: 1 + len(pre) // 2**22].quantile(max(0, 1 - TYPICAL_L0 / config.d_sae))
         started = time.monotonic()
-    dense, sparse, harvest = min(seconds[:2]), min(seconds[2:]), min(harvests) * config.batch_size / chunks.rows
+    harvest = min(harvests) * config.batch_size / chunks.rows
+    dense, sparse = (min(seconds[:2]), min(seconds[2:])) if config.by_hand else 2 * [min(seconds)]
     return config.steps * (sparse + harvest) + config.lam_warmup / 2 * (dense - sparse)
 
 

@@ -96,6 +96,37 @@ def test_a_module_that_is_never_reached_is_named():
         harvest(network, torch.zeros(1, 2), module="0.inner")
 
 
+class ByName(torch.nn.Module):
+    """A network that calls its modules with inputs by name, or with none."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scaled = torch.nn.Linear(3, 2), torch.nn.Bilinear(3, 3, 2)
+        self.constant, self.number = Constant(), Constant()
+
+    def forward(self, x):
+        return self.linear(input=2 * x) + self.scaled(x, input2=3 * x) + self.constant() + self.number(scale=2.0)
+
+
+class Constant(torch.nn.Module):
+    def forward(self, scale=1.0):
+        return torch.tensor(scale)
+
+
+def test_harvest_reads_an_input_that_is_given_by_name():
+    network, x = ByName(), torch.rand(4, 5, 3)
+    assert torch.equal(harvest(network, x, "linear"), 2 * x)
+    assert torch.equal(harvest(network, x, "scaled"), x)  # those by name come after the others
+
+
+def test_harvest_refuses_a_module_without_an_input_tensor():
+    network, x = ByName(), torch.rand(4, 5, 3)
+    for module in ("constant", "number"):
+        with pytest.raises(SaeCoreError, match=f"the first input of '{module}' is no tensor; choose another module"):
+            harvest(network, x, module)
+    assert network(x).shape == (4, 5, 2)  # no hook is left behind
+
+
 def test_patched_replaces_the_input_of_the_module(tiny, ids):
     x = to_tensor(ids)
     module = tiny.network.get_submodule(MLP_OUT)

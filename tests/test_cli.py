@@ -11,7 +11,7 @@ from sae_core import bundle
 from sae_core.autoencoder import dictionary_metadata, load_dictionary
 from sae_core.cli import main
 from sae_core.language_model import load_model
-from sae_core.runs import held_out
+from sae_core.runs import held_out, held_out_description
 
 PRETRAIN = ["n_ctx=32", "vocab_size=300", "batch_tokens=256", "passes=2"]
 TRAIN = "d_sae=64 steps=30 batch_size=128 buffer_rows=4096 resample_at=[10] resample_inputs=512 lr=0.001".split()
@@ -129,6 +129,7 @@ def test_evaluate_keeps_away_from_what_the_dictionary_was_trained_on(model, text
     seen = load_dictionary(str(tmp_path / "1"))  # the text is not the model's, so only the dictionary has seen it
     metadata = dictionary_metadata(str(tmp_path / "1"))
     language_model = load_model(str(model))
+    assert held_out_description(language_model).startswith("mini-pile, ")
     everything, _ = held_out(language_model)
     validation, _ = held_out(language_model, metadata["text"])
     assert seen.d_sae == 64 and 0 < len(validation.ids) < 0.2 * len(everything.ids)

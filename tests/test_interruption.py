@@ -40,7 +40,7 @@ STEPS, EVERY = 40, 4  # of a dictionary's run, and between its checkpoints
 
 # Reads jobs, runs the command line in a fork, and answers with its exit status. `moments` are calls of functions at
 # which something happens to the process: [module, function, number of the call, what happens].
-SERVER = '''
+SERVER = """
 import importlib, json, os, resource, signal, sys
 import torch, tokenizers, transformers
 from transformers import GPT2LMHeadModel
@@ -48,9 +48,10 @@ from sae_core import cli, pretraining, runs, training
 torch.set_num_threads(1)
 
 def happen(what, arguments):
-    if what == "half":  # the process dies with the file half written
-        arguments[1].write_bytes(os.urandom(1000))
-        what = "SIGKILL"
+    if what == "half":  # the operating system kills the process when a file grows beyond 1000 bytes
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        return resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     if what == "full":  # within the call no file grows beyond 10 bytes: the operating system refuses what is too much
         return resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
     for name in what.split():
@@ -91,7 +92,7 @@ for line in sys.stdin:
             status = 99
         os._exit(status)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-'''
+"""
 
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -160,7 +161,7 @@ def assert_same_run(folder, undisturbed, weights):
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
     assert log_of(folder) == log_of(undisturbed)
-    assert not list(folder.glob(".*.partial"))
+    assert [path.name for path in folder.glob(".*")] == [".lock"]  # nothing half written
 
 
 @pytest.fixture(scope="module")
@@ -182,11 +183,12 @@ def undisturbed_model(command, small_text, tmp_path_factory):
 # --- kill -9 --------------------------------------------------------------------------------------------------------
 
 KILLED = -signal.SIGKILL
+KILLED_BY = {"half": -signal.SIGXFSZ}
 TRAINING = {  # where a dictionary's run is killed, one after the other: [module, function, number of the call, what]
     "while the buffer is filled for the first time": ["sae_core.activations", "harvest", 3, "SIGKILL"],
     "before the first checkpoint": ["sae_core.training", "loss_step", 3, "SIGKILL"],
     "in the middle of a checkpoint": ["sae_core.checkpoint", "save_file", 2, "half"],
-    "before a checkpoint gets its name": ["sae_core.checkpoint", "os.replace", 1, "SIGKILL"],
+    "before a checkpoint gets its name": ["sae_core.files", "os.replace", 1, "SIGKILL"],
     "while an old checkpoint is deleted": ["sae_core.checkpoint", "checkpoints", 3, "SIGKILL"],
     "while the buffer is filled again": ["sae_core.activations", "ActivationBuffer._fresh_rows", 9, "SIGKILL"],
     "while features are resampled": ["sae_core.resampling", "loss_per_example", 1, "SIGKILL"],
@@ -202,7 +204,9 @@ def test_a_dictionary_that_is_killed_at_every_kind_of_moment_is_the_same(command
     arguments = train_arguments(model, tmp_path / "out")
     for moment, what in TRAINING.items():
         status, output = command(arguments, what)
-        assert status == KILLED, f"{moment}: {output}"
+        assert status == KILLED_BY.get(what[3], KILLED), f"{moment}: {output}"
+        if what[3] == "half":
+            assert len([*(tmp_path / "out").glob(".tmp*")]) == 1  # safetensors' own half of a file
     status, output = command(arguments)
     assert status == 0, output
     assert_same_run(tmp_path / "out", undisturbed, "sae_weights.safetensors")
@@ -227,7 +231,7 @@ PRETRAINING = {
     "in the middle of a checkpoint": ["sae_core.checkpoint", "save_file", 2, "half"],
     "at a step": ["sae_core.pretraining", "_training_step", 9, "SIGKILL"],
     "while the log is written": ["sae_core.log", "append", 2, "SIGKILL"],
-    "before a checkpoint gets its name": ["sae_core.checkpoint", "os.replace", 1, "SIGKILL"],
+    "before a checkpoint gets its name": ["sae_core.files", "os.replace", 1, "SIGKILL"],
     "before the model's files get their names": ["sae_core.language_model", "os.replace", 3, "SIGKILL"],
     "while the model is measured": ["sae_core.pretraining", "evaluate", 1, "SIGKILL"],
 }
@@ -240,7 +244,7 @@ def test_a_model_that_is_killed_at_every_kind_of_moment_is_the_same(command, sma
             for path in cache_folder().glob("contexts-*.json"):
                 path.unlink()
         status, output = command(arguments, what)
-        assert status == KILLED, f"{moment}: {output}"
+        assert status == KILLED_BY.get(what[3], KILLED), f"{moment}: {output}"
     status, output = command(arguments)
     assert status == 0, output
     assert_same_run(tmp_path / "model", undisturbed_model, "model.safetensors")
@@ -378,7 +382,7 @@ def assert_untouched(folder):
         checkpoint.load(path)
     for path in folder.glob("*.json"):
         json.loads(path.read_text())
-    assert not list(folder.glob(".*.partial"))
+    assert [path.name for path in folder.glob(".*")] == [".lock"]
 
 
 def assert_a_full_disk_loses_nothing(command, arguments, out, moments, undisturbed, weights):
@@ -454,6 +458,44 @@ def test_a_checkpoint_of_another_configuration_text_model_or_use_is_refused(
     assert refused(arguments, capsys).startswith(newest + "for another model,")
     arguments = without_repeat(train_arguments(model, finished))
     assert refused(arguments, capsys).startswith(newest + "for another repeat, True, now False; use")
+
+
+def test_a_finished_dictionary_without_its_checkpoints_is_not_overwritten(
+    finished, model, other_text, tiny, tmp_path, capsys
+):
+    for path in checkpoint.checkpoints(finished):
+        path.unlink()
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    arguments = train_arguments(model, finished)
+    way_out = "choose another --out or delete it"
+    other = f"{finished}: holds a finished dictionary of another "
+    assert refused([*arguments, "lam=9", "d_sae=32"], capsys) == f"{other}recipe; {way_out}"
+    assert refused([*arguments, "--text", other_text], capsys) == f"{other}text; {way_out}"
+    network = copy.deepcopy(tiny.network)
+    network.transformer.h[0].mlp.c_fc.bias.data[0] += 1  # a single weight
+    save_model(LanguageModel("other", network, tiny.tokenizer), tmp_path / "other_model")
+    shutil.copy(model / "training.json", tmp_path / "other_model")
+    assert refused(train_arguments(tmp_path / "other_model", finished), capsys) == f"{other}model; {way_out}"
+    # The same run again has nothing to do, and says its numbers.
+    assert main([str(argument) for argument in arguments]) == 0
+    metrics = json.loads((finished / "cfg.json").read_text())["metadata"]["metrics"]
+    assert f"{metrics['loss_recovered']:,.4f}" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+    # What a run writes last, and a setting that is younger than the run: clip was null.
+    (finished / "README.md").unlink()
+    config = json.loads((finished / "cfg.json").read_text())
+    del config["metadata"]["recipe"]["clip"]
+    (finished / "cfg.json").write_text(json.dumps(config))
+    assert main([str(argument) for argument in arguments]) == 0 and (finished / "README.md").exists()
+    assert refused([*arguments, "clip=1"], capsys) == f"{other}recipe; {way_out}"
+    assert not checkpoint.checkpoints(finished)
+
+
+def test_a_dictionary_without_a_recipe_is_no_finished_run(command, model, undisturbed, tmp_path):
+    """As a run leaves it that is killed while its dictionary is measured."""
+    save_dictionary(SparseAutoencoder(64, 48), tmp_path / "out")
+    assert command(train_arguments(model, tmp_path / "out"))[0] == 0
+    assert_same_run(tmp_path / "out", undisturbed, "sae_weights.safetensors")
 
 
 def test_a_models_checkpoint_of_another_text_is_refused(finished_model, small_text, mini_pile, capsys):

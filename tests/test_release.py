@@ -170,6 +170,33 @@ def test_a_run_of_another_recipe_or_model_is_not_taken_for_finished(home, own, t
             release.finished(artefacts([name], same)[-1], own)
 
 
+def test_a_run_that_is_older_than_a_setting_had_its_default(own, tmp_path):
+    path = own / "A" / "1" / "cfg.json"
+    config = json.loads(path.read_text())
+    assert config["metadata"]["recipe"].pop("encoder_start") == 0.1 and config["metadata"]["recipe"].pop("clip") == 1.0
+    path.write_text(json.dumps(config))
+    for name, changes in (("encoder_start = None, the recipe says 0.1", {"clip": None}),
+                          ("clip = None, the recipe says 1.0", {"encoder_start": None})):  # fmt: skip
+        folder = write_recipes(tmp_path / "changed", TOY | {"A-1": DICTIONARY | changes})
+        with pytest.raises(SaeCoreError, match=f"A/1: made with {name}; move"):
+            release.finished(artefacts(["A/1"], folder)[-1], own)
+    folder = write_recipes(tmp_path / "changed", TOY | {"A-1": DICTIONARY | {"clip": None, "encoder_start": None}})
+    assert release.finished(artefacts(["A/1"], folder)[-1], own)
+
+
+def test_the_bundled_artefacts_are_those_of_the_bundled_recipes():
+    assert all(release.finished(artefact, bundle.PACKAGED) for artefact in artefacts())
+
+
+def test_a_folder_without_recipes_is_refused(tmp_path, capsys):
+    (tmp_path / "log.jsonl").touch()
+    for folder in (tmp_path / "nonexistent", tmp_path):
+        for command in (["release"], ["release", "A/1"], ["release", "--plan"], ["publish"]):
+            assert main([*command, "--recipes", str(folder), "--home", str(tmp_path / "home")]) == 2
+            out, err = capsys.readouterr()
+            assert out == "" and err.startswith(f"sae-core: {folder}: holds no recipe; give a folder of JSON files")
+
+
 # --- recipes --------------------------------------------------------------------------------------------------------
 
 
@@ -318,9 +345,13 @@ def edit_metrics(folder, **changes):
 
 
 WORSE = {
-    "a higher loss": ("A", {"validation_loss": 99.0}, "A: validation_loss is 99, worse than"),
+    "a higher loss": ("A", {"validation_loss": 99.0}, r"A: validation_loss is 99, worse than [\d.]+ as published; --"),
     "less recovered": ("A/1", {"loss_recovered": -9.0}, "A/1: loss_recovered is -9, worse than"),
     "more features per token": ("A/1", {"l0_mean": 999.0}, "A/1: l0_mean is 999, worse than"),
+    "no number": ("A/1", {"loss_recovered": float("nan")}, "A/1: loss_recovered is missing or not a number; --force"),
+    "no end": ("A", {"validation_loss": float("inf")}, "A: validation_loss is missing or not a number"),
+    "none of a metric": ("A/1", {"loss_recovered": None}, "A/1: loss_recovered is missing or not a number"),
+    "part of a metric": ("A/0", {"ultralow": None}, "A/0: dead or ultralow is missing or not a number"),
     "more dead features": ("A/0", {"dead": 999, "ultralow": 0}, "A/0: dead or ultralow is 999, worse than"),
 }
 
@@ -335,6 +366,21 @@ def test_worse_metrics_are_published_only_by_force(case, own, published, recipes
     assert (published / "SHA256SUMS").read_text() == before
     publish(own, published, recipes, force=True)
     assert (published / "SHA256SUMS").read_text() != before
+
+
+def test_without_its_metrics_nothing_is_published_not_even_first(own, recipes, tmp_path):
+    config = json.loads((own / "A" / "1" / "cfg.json").read_text())
+    del config["metadata"]["metrics"]
+    (own / "A" / "1" / "cfg.json").write_text(json.dumps(config))
+    with pytest.raises(SaeCoreError, match="A/1: loss_recovered is missing .*, l0_mean is missing .*, dead or"):
+        publish(own, tmp_path / "first", recipes)
+    assert not (tmp_path / "first").exists()
+    publish(own, tmp_path / "first", recipes, force=True)
+
+
+def test_a_number_takes_the_place_of_what_was_none(own, published, recipes):
+    edit_metrics(published / "A" / "1", loss_recovered=float("nan"), l0_mean=None)
+    publish(own, published, recipes)
 
 
 def test_equal_and_better_metrics_are_published(own, published, recipes):

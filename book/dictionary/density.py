@@ -33,10 +33,9 @@ from plotly.subplots import make_subplots
 from sae_core import bundle, chapter, evidence, metrics, plots
 from sae_core.activations import harvest, patched
 from sae_core.autoencoder import load_dictionary
-from sae_core.corpus import open_corpus
 from sae_core.exercises import check
 from sae_core.language_model import load_model, to_tensor, token_losses
-from sae_core.runs import held_out, training_text
+from sae_core.runs import held_out, held_out_description
 from sae_core.tokens import token_bytes
 
 # %%
@@ -70,9 +69,7 @@ def decade(start: int) -> str:
 
 
 chapter.number("text", text_name)
-mixture = dict(training_text(model))
-more = [open_corpus(name).description for name in mixture if name != text_name] if text_name in mixture else []
-chapter.number("text-description", ", and one slice more, ".join([open_corpus().description, *more]))
+chapter.number("text-description", held_out_description(model))
 chapter.number("tokens", n_tokens, ",")
 chapter.number("features", n_features, ",")
 chapter.number("d-in", dictionary.d_in)

@@ -46,11 +46,10 @@ from plotly.subplots import make_subplots
 
 from sae_core import activations, bundle, chapter, metrics, objective, plots, resampling, training
 from sae_core.autoencoder import SparseAutoencoder, dictionary_metadata, load_dictionary
-from sae_core.corpus import open_corpus
 from sae_core.exercises import check
 from sae_core.language_model import load_model, to_tensor
 from sae_core.recipe import TrainConfig, paper_scaled
-from sae_core.runs import held_out, training_text
+from sae_core.runs import held_out, held_out_description, training_text
 from sae_core.step import loss_step
 from sae_core.tokens import load_contexts
 
@@ -240,9 +239,7 @@ test = activations.harvest(model.network, to_tensor(test_ids[:64]))[:, 1:].flatt
 
 # %% tags=["remove-cell"]
 chapter.number("text", text_name)
-mixture = dict(training_text(model))
-more = [open_corpus(name).description for name in mixture if name != text_name] if text_name in mixture else []
-chapter.number("text-description", ", and one slice more, ".join([open_corpus().description, *more]))
+chapter.number("text-description", held_out_description(model))
 chapter.number("available", available, ",")
 chapter.number("steps", steps, ",")
 chapter.number("batch-size", batch_size, ",")

@@ -35,11 +35,10 @@ from IPython.display import HTML
 
 from sae_core import chapter, effects, evidence, plots
 from sae_core.activations import harvest, patched
-from sae_core.corpus import open_corpus
 from sae_core.exercises import check
 from sae_core.language_model import load_model, to_tensor, token_losses
 from sae_core.ngrams import ngram_losses
-from sae_core.runs import held_out, training_text
+from sae_core.runs import held_out, held_out_description, training_text
 from sae_core.tokens import token_bytes
 
 # %%
@@ -52,8 +51,7 @@ trained_on = [name for name, _ in training_text(model)]
 at_home = text_name in trained_on
 text_tokens = contexts.ids[:, 1:].size
 chapter.number("text", text_name)
-more = [open_corpus(name).description for name in trained_on if name != text_name] if at_home else []
-chapter.number("text-description", ", and one slice more, ".join([open_corpus().description, *more]))
+chapter.number("text-description", held_out_description(model))
 chapter.number("text-tokens", text_tokens, ",")
 chapter.number("text-slices", len(contexts.slice_names))
 chapter.number("trained-on", " and ".join(trained_on))

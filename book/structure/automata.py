@@ -37,13 +37,12 @@ from plotly.subplots import make_subplots
 
 from sae_core import automata, automata_plots, case_plots, case_study, chapter, plots, proxies
 from sae_core.autoencoder import load_dictionary
-from sae_core.corpus import open_corpus
 from sae_core.effects import ablation_effect, sample
 from sae_core.errors import SaeCoreError
 from sae_core.evidence import feature_evidence
 from sae_core.exercises import check
 from sae_core.language_model import load_model
-from sae_core.runs import held_out
+from sae_core.runs import held_out, held_out_description
 from sae_core.tokens import token_bytes
 
 # %%
@@ -57,7 +56,7 @@ first, second = evidence.between(0, half), evidence.between(half, len(contexts.i
 
 # %% tags=["remove-cell"]
 chapter.number("text", text)
-chapter.number("text-description", open_corpus().description)
+chapter.number("text-description", held_out_description(model))
 chapter.number("tokens", evidence.n_tokens, ",")
 
 # %% [markdown]

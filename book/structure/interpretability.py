@@ -33,12 +33,11 @@ from plotly.subplots import make_subplots
 
 from sae_core import chapter, effects, interpretability, plots, rule_explainer
 from sae_core.autoencoder import dictionary_metadata, load_dictionary
-from sae_core.corpus import open_corpus
 from sae_core.evidence import Example, feature_evidence
 from sae_core.exercises import check
 from sae_core.language_model import load_model
 from sae_core.metrics import rank_correlation
-from sae_core.runs import held_out
+from sae_core.runs import held_out, held_out_description
 from sae_core.tokens import token_bytes
 
 # %% [markdown]
@@ -76,7 +75,7 @@ units = {kind: np.sort(rng.permutation(found)[:n_units]) for kind, found in usab
 
 # %% tags=["remove-cell"]
 chapter.number("text", text)
-chapter.number("text-description", open_corpus().description)
+chapter.number("text-description", held_out_description(model))
 chapter.number("tokens", evidence["features"].n_tokens, ",")
 chapter.number("vocabulary", len(pieces), ",")
 for kind in kinds:
