@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -169,17 +170,23 @@ def union(series: Mapping[str, Cover]) -> go.Figure:
 def cover_table(
     covers: Mapping[str, Cover], feature: Feature, inside: np.ndarray, exact: np.ndarray, pieces: list[bytes]
 ) -> HTML:
-    """Who the complementary features are. covers: by what they were chosen to cover."""
+    """Who the complementary features are. covers: by what they were chosen to cover.
+
+    How often each is in context stands there by both yardsticks, and once where they are one.
+    """
     evidence, rows = feature.evidence, []
+    yardsticks = {"score above 0": inside, "by characters": exact}
+    if np.array_equal(inside, exact):
+        yardsticks = {"in context": exact}
     for purpose, found in covers.items():
         if not found.complements:
-            rows.append((purpose, "none", "–", "–", "–", "–"))
+            rows.append((purpose, "none", "–", *["–"] * len(yardsticks), "–"))
         for i in found.features[1:]:
             places = evidence.of(i)[0]
-            shares = [f"{marks.ravel()[places].mean():.0%}" for marks in (inside, exact)]
+            shares = [f"{marks.ravel()[places].mean():.0%}" for marks in yardsticks.values()]
             mostly = most_frequent(evidence.contexts.ids.ravel()[places], pieces)
             rows.append((purpose, f"{feature.dictionary}/{i}", f"{len(places):,} tokens", *shares, mostly))
-    return plots.table(["chosen to cover", "feature", "active on", "score above 0", "by characters", "mostly"], rows)
+    return plots.table(["chosen to cover", "feature", "active on", *yardsticks, "mostly"], rows)
 
 
 # --- downstream -----------------------------------------------------------------------------------------------------
@@ -221,7 +228,10 @@ def top_logits(found: LogitReading, pieces: list[bytes]) -> HTML:
 
 
 def ablation(found: Ablation, title: str) -> go.Figure:
-    """What removing a feature does to the next token, by strength. title: the context's."""
+    """What removing a feature does to the next token, by strength. title: the context's.
+
+    A bin without a next token of a kind has no dot.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -236,12 +246,31 @@ def ablation(found: Ablation, title: str) -> go.Figure:
     figure.update_xaxes(title="mean activation in the bin")
     figure.update_yaxes(title="change (nats)")
     weakest, strongest = found.inside_by_strength[0].mean, found.inside_by_strength[-1].mean
+    bins = len(found.elsewhere_by_strength)
+    filled = int(np.isfinite([interval.mean for interval in found.elsewhere_by_strength]).sum())
     alt = (
-        f"Two lines over five bins of activation. Where the next token is {title}, the change goes from {weakest:+.2f} "
-        f"nats in the weakest bin to {strongest:+.2f} in the strongest. Elsewhere the mean is "
-        f"{found.effect_elsewhere:+.3f}."
+        f"Changes over {bins} bins of activation. Where the next token is {title}, the change goes from {weakest:+.2f} "
+        f"nats in the weakest bin to {strongest:+.2f} in the strongest. "
     )
+    if filled:
+        alt += f"Other next tokens come in {filled} of the bins, and their mean is {found.effect_elsewhere:+.3f}."
+    else:
+        alt += "No other next token comes."
     return plots.describe(figure, alt)
+
+
+def growth(found: Ablation) -> str:
+    """A sentence without its full stop: over how many bins the effect before the context grows, and what comes then."""
+    means = [interval.mean for interval in found.inside_by_strength]
+    backs, growing = sum(not later < mean for mean, later in pairwise(means)), found.growing_bins
+    if not growing:
+        return "The effect is no larger in the strongest bin than in the weakest"
+    if growing == len(means):
+        return f"The effect grows over all {len(means)} bins"
+    times = "once" if backs == 1 else f"{backs} times"
+    if growing == 1:
+        return f"On the way through {len(means)} bins the effect falls back {times}, the first time behind the weakest"
+    return f"The effect grows over the first {growing} of {len(means)} bins, then falls back {times}"
 
 
 def samples(found: Pinned, levels: Sequence[float] = (1 / 2, 1, 2), n: int = 3) -> HTML:
@@ -324,21 +353,93 @@ def neuron_table(found: NeuronMatch, paper: Mapping[str, str]) -> HTML:
     return plots.table(["", "the paper", "here"], lines)
 
 
+_ROWS = {
+    "correlation": ("correlation with the proxy", ".2f"),
+    "recall": ("recall", ".0%"),
+    "mass_in_context": ("share of its activation in context", ".0%"),
+    "lift": ("lift", ".0f"),
+    "auc": ("AUC", ".3f"),
+    "logit_auc": ("AUC of the logit weights", ".3f"),
+    "effect": ("removing it, nats before the context", "+.3f"),
+    "pinned_share": ("pinned to its maximum, characters in context", ".1%"),
+}
+_WATCHED = ("correlation", "recall", "mass_in_context", "lift", "auc")
+
+
+def neurons_ahead(found: NeuronMatch) -> str:
+    """A sentence that says in which of two measures the best neuron is ahead of the feature."""
+    measures = {
+        "AUC": (found.best_neuron_auc, found.auc, ".3f"),
+        "the share of the strongest tokens that are in context": (found.precisions.max(), found.precision, ".0%"),
+    }
+    better, rest = [], []
+    for measure, (neuron, feature, format) in measures.items():
+        words = f"{measure} ({_written(neuron, format)} against the feature's {_written(feature, format)})"
+        (better if neuron > feature else rest).append(words)
+    if not better:
+        return f"The best neuron is not ahead in {' or in '.join(rest)}."
+    told = f"The best neuron is ahead in {' and in '.join(better)}"
+    return f"{told}, not in {rest[0]}." if rest else f"{told}."
+
+
+def ahead(summaries: Mapping[str, Summary]) -> str:
+    """Sentences that say where a control finds the context better than the feature, the first of the summaries."""
+    (_, own), *controls = summaries.items()
+    told = []
+    for name, found in controls:
+        better = []
+        for key in _WATCHED:
+            title, format = _ROWS[key]
+            theirs, ours = (_written(getattr(one, key), format) for one in (found, own))
+            if getattr(found, key) > getattr(own, key) and theirs != ours:
+                better.append(f"{title} ({theirs} against {ours})")
+        if better:
+            told.append(f"{name} is ahead of the feature in {', '.join(better)}.")
+    return " ".join(told) or "No control finds the context better than the feature, in any of the first five rows."
+
+
+def hardest(summaries: Mapping[str, Summary], unpinned_share: float) -> str:
+    """Sentences that set what the feature does, the first of the summaries, against what the controls do.
+
+    unpinned_share: of the characters written without pinning, the share in context.
+    """
+    (_, own), *controls = summaries.items()
+
+    def known(key: str) -> dict[str, float]:
+        values = {name: getattr(found, key) for name, found in controls}
+        return {name: value for name, value in values.items() if value is not None and np.isfinite(value)}
+
+    told = []
+    if aucs := known("logit_auc"):
+        best = max(aucs, key=aucs.__getitem__)
+        place = "above" if aucs[best] > 1 / 2 else "not above"
+        told.append(
+            f"By the logit weights the best control is {best}, with an AUC of {aucs[best]:.3f}. That is {place} one "
+            f"half, which is chance. The feature has {_written(own.logit_auc, '.3f')}."
+        )
+    if effects := known("effect"):
+        each = " and ".join(f"{effect:+.2f} ({name})" for name, effect in effects.items())
+        told.append(
+            f"Removing a control changes a next token in context by {each} nats, removing the feature by "
+            f"{_written(own.effect, '+.2f')}."
+        )
+    if shares := known("pinned_share"):
+        theirs, ours = (_written(share, ".1%") for share in (max(shares.values()), own.pinned_share))
+        if theirs == ours == _written(0.0, ".1%"):
+            told.append(f"Pinned, neither a control nor the feature writes the context here ({theirs} and {ours}).")
+        else:
+            told.append(
+                f"Pinned, a control puts at most {theirs} of its characters into context, the feature {ours}; without "
+                f"pinning it is {unpinned_share:.1%}."
+            )
+    return " ".join(told)
+
+
 def chance(summaries: Mapping[str, Summary]) -> HTML:
     """A feature beside what the same search found where there was nothing to find. summaries: by name."""
-    formats = {
-        "correlation": ("correlation with the proxy", ".2f"),
-        "recall": ("recall", ".0%"),
-        "mass_in_context": ("share of its activation in context", ".0%"),
-        "lift": ("lift", ".0f"),
-        "auc": ("AUC", ".3f"),
-        "logit_auc": ("AUC of the logit weights", ".3f"),
-        "effect": ("removing it, nats before the context", "+.3f"),
-        "pinned_share": ("pinned to its maximum, characters in context", ".1%"),
-    }
     rows = [
         (title, *(_written(getattr(found, key), format) for found in summaries.values()))
-        for key, (title, format) in formats.items()
+        for key, (title, format) in _ROWS.items()
     ]
     return plots.table(["", *(f"{name}: {found.feature.name}" for name, found in summaries.items())], rows)
 

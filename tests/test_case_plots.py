@@ -90,6 +90,8 @@ def test_complements_are_listed_with_what_they_fire_on(feature):
     page = case_plots.cover_table({"it": Cover([9, 0], [0.1, 0.2])}, feature, KINDS == 0, KINDS < 2, PIECES).data
     alone = case_plots.cover_table({"it": Cover([9], [0.1])}, feature, KINDS, KINDS, []).data
     assert "none" not in page and "none" in alone
+    assert "by characters" in page and "by characters" not in alone  # one yardstick, one column
+    assert len({len(re.findall("<t[hd]>", row)) for row in alone.split("<tr>")[1:]}) == 1
     assert "A/1/0" in page and "4 tokens" in page and "50%" in page and "<script" not in page
 
 
@@ -107,9 +109,30 @@ def test_ablation_shows_both_lines_with_their_intervals():
     up = Interval(0.2, 0.1, 0.3)
     found = Ablation(down[2], up, [1.0, 2, 3, 4, 5], down, [up] * 5, IDS[:, 0])
     figure = case_plots.ablation(found, "DNA")
-    assert "from -0.10 nats in the weakest bin to -0.50 in the strongest. Elsewhere the mean is +0.200" in alt(figure)
+    assert "from -0.10 nats in the weakest bin to -0.50 in the strongest" in alt(figure)
+    assert "Other next tokens come in 5 of the bins, and their mean is +0.200" in alt(figure)
     np.testing.assert_allclose(figure.data[0].error_y.array, 0.02)
     np.testing.assert_allclose(figure.data[0].error_y.arrayminus, 0.05)
+    empty = Interval(np.nan, np.nan, np.nan)
+    once = case_plots.ablation(replace(found, elsewhere_by_strength=[up] + [empty] * 4), "DNA")
+    never = case_plots.ablation(replace(found, elsewhere=empty, elsewhere_by_strength=[empty] * 5), "DNA")
+    assert "come in 1 of the bins" in alt(once) and "No other next token" in alt(never) and "nan" not in alt(never)
+
+
+@pytest.mark.parametrize(
+    ("means", "words"),
+    [
+        ([-1, -2, -3, -4, -5], "grows over all 5 bins"),
+        ([-1, -2, -1.5, -3, -4], "grows over the first 2 of 5 bins, then falls back once"),
+        ([-1, -2, -1.5, -1.2, -4], "grows over the first 2 of 5 bins, then falls back 2 times"),
+        ([-1, -0.5, -2, -3, -4], "falls back once, the first time behind the weakest"),
+        ([-1, -2, -3, -4, -0.5], "no larger in the strongest bin"),
+    ],
+)
+def test_growth_says_where_the_effect_falls_back(means, words):
+    inside = [Interval(mean, mean, mean) for mean in means]
+    found = Ablation(inside[0], inside[0], [1.0, 2, 3, 4, 5], inside, inside, IDS[:, 0])
+    assert words in case_plots.growth(found)
 
 
 def test_doses_and_samples():
@@ -135,6 +158,35 @@ def test_the_table_of_chance_leaves_open_what_was_not_measured(feature):
     full = Summary(feature, 0.8, 0.5, 0.9, 100.0, 0.95, 0.99, -0.5, 0.3)
     page = case_plots.chance({"A/1": full, "shuffled": replace(full, logit_auc=None, effect=float("nan"))}).data
     assert "A/1: A/1/0" in page and re.search("0.990.*?–", page) and re.search(r"-0.500.*?–", page)
+
+
+def test_words_say_where_a_neuron_or_a_control_is_ahead(feature):
+    match = neuron_match(feature.evidence, np.arange(2))
+    assert case_plots.neurons_ahead(match).startswith("The best neuron is not ahead in AUC (0.700 against the")
+    better = replace(match, aucs=np.array([0.95, 0.6]))
+    assert case_plots.neurons_ahead(better) == (
+        "The best neuron is ahead in AUC (0.950 against the feature's 0.900), not in the share of the strongest tokens "
+        "that are in context (20% against the feature's 50%)."
+    )
+    both = case_plots.neurons_ahead(replace(better, precision=0.15))
+    assert " and in the share" in both and both.endswith("(20% against the feature's 15%).")
+
+    own = Summary(feature, 0.8, 0.5, 0.9, 100.0, 0.95, 0.99, -0.5, 0.3)
+    random = Summary(feature, 0.7, 0.6, 0.9001, 90.0, 0.96, 0.4, 0.1, 0.0)
+    moved = Summary(feature, 0.1, 0.1, 0.1, 1.0, 0.5)
+    assert case_plots.ahead({"A/1": own, "random/1": random, "shuffled text": moved}) == (
+        "random/1 is ahead of the feature in recall (60% against 50%), AUC (0.960 against 0.950)."
+    )  # not in the share of the activation, which is the same as it is written
+    assert "No control" in case_plots.ahead({"A/1": own, "shuffled text": moved})
+
+    untrained = replace(random, logit_auc=0.89, effect=float("nan"))
+    told = case_plots.hardest({"A/1": own, "random/1": random, "untrained": untrained, "shuffled text": moved}, 0.001)
+    assert "is untrained, with an AUC of 0.890. That is above one half" in told and "has 0.990" in told
+    assert "by +0.10 (random/1) nats, removing the feature by -0.50" in told
+    assert "at most 0.0% of its characters into context, the feature 30.0%; without pinning it is 0.1%" in told
+    nothing = case_plots.hardest({"A/1": replace(own, pinned_share=0.0), "random/1": random}, 0.0)
+    assert "not above one half" in nothing and "neither a control nor the feature writes the context" in nothing
+    assert case_plots.hardest({"A/1": own, "shuffled text": moved}, 0.0) == ""
 
 
 def test_a_stretch_with_all_classes_is_found_and_coloured():

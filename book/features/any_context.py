@@ -153,7 +153,9 @@ case_plots.top_logits(reading, pieces)
 
 # %% tags=["hide-input"]
 #| label: fig-any-ablation
-#| caption: What removing {glue:text}`feature` does to the true next token, with 95 % intervals over contexts.
+#| caption: >-
+#|   What removing {glue:text}`feature` does to the true next token, with 95 % intervals over contexts. A bin without
+#|   such tokens has no dot.
 # numbers: 95 % (the level of the intervals)
 case_plots.ablation(removed, "marked")
 
@@ -210,10 +212,13 @@ chapter.number("ahead", told)
 acts = removed.effect_upper < min(0, removed.effect_elsewhere)
 told = "Removing it makes marked tokens less likely" if acts else "Removing it does not single marked tokens out"
 chapter.number("acts", told)
+chapter.number("hardest", case_plots.hardest(chance, pinned.unpinned_share))
 
 # %% [markdown]
 # On the half that did not choose it, the feature has a correlation of {glue:text}`correlation`. That is
 # {glue:text}`ahead`: the best control has {glue:text}`chance`. {glue:text}`acts`.
+#
+# What do the controls do, on all of the text? {glue:text}`hardest`
 #
 # ```{admonition} A trap: contexts that tokens give away
 # :class: warning

@@ -31,11 +31,15 @@ import re
 
 import numpy as np
 import plotly.graph_objects as go
+import torch
+from plotly.subplots import make_subplots
 
-from sae_core import case_plots, case_study, chapter, controls, load_dictionary, load_model, plots, proxies
+from sae_core import case_plots, case_study, chapter, controls, effects, load_dictionary, load_model, plots, proxies
+from sae_core.activations import patched
 from sae_core.case_study import Feature
 from sae_core.evidence import feature_evidence
 from sae_core.exercises import check
+from sae_core.language_model import MLP_OUT, to_tensor, token_losses
 from sae_core.metrics import fisher_exact
 from sae_core.tokens import token_bytes
 from sae_core.verdicts import Verdicts
@@ -207,21 +211,30 @@ chapter.claim(
 # %% tags=["hide-input"]
 #| label: fig-base64-roles
 #| caption: >-
-#|   The features that follow digits and the rest within base64: where their activation falls, and their logit weights
-#|   on tokens of digits and on other tokens of base64.
+#|   The features that follow digits and the rest within base64. Left, where their activation falls. Right, their logit
+#|   weights on tokens of digits and on other tokens of base64.
 others = (proxies.occurrence_share(ids, exact, len(pieces)) > 0.5) & ~is_digit
-figure = go.Figure()
+figure = make_subplots(cols=2, horizontal_spacing=0.16)
 said = []
 for colour, found in enumerate({digits.index: digits, letters.index: letters}.values()):
     reading = readings[found.index]
     on_digits = float(found.values[found.at_places(is_digit[ids])].sum() / found.values.sum())
     in_base64 = float(found.values[found.at_places(exact)].sum() / found.values.sum())
-    heights = [in_base64, on_digits, digit_logits[found.index], float(reading.weights[reading.kept & others].mean())]
-    names = ["activation in base64", "activation on digits", "weight on digits", "weight on other base64"]
-    figure.add_bar(x=names, y=heights, name=found.name, marker_color=plots.PALETTE[colour])
-    said.append(f"{found.name}: " + ", ".join(f"{n} {h:.2f}" for n, h in zip(names, heights, strict=True)))
-figure.update_yaxes(title="share, or logit weight")
-plots.describe(figure, f"Grouped bars. {'; '.join(said)}.", barmode="group")
+    shares = {"in base64": in_base64, "on digits": on_digits}
+    weights = {
+        "digits": digit_logits[found.index], "other base64": float(reading.weights[reading.kept & others].mean())
+    }  # fmt: skip
+    for column, bars in enumerate((shares, weights), 1):
+        figure.add_bar(
+            x=[*bars], y=[*bars.values()], name=found.name, legendgroup=found.name, showlegend=column == 1,
+            marker_color=plots.PALETTE[colour], col=column, row=1,
+        )  # fmt: skip
+    parts = [f"{share:.0%} of its activation {where}" for where, share in shares.items()]
+    parts += [f"mean logit weight {weight:+.2f} on {where}" for where, weight in weights.items()]
+    said.append(f"{found.name}: {', '.join(parts)}")
+figure.update_yaxes(title="share of its activation", tickformat=".0%", range=[0, 1.03], col=1)
+figure.update_yaxes(title="mean logit weight", col=2)
+plots.describe(figure, f"Grouped bars in two panels. {'; '.join(said)}.", barmode="group")
 
 # %% tags=["remove-cell"]
 chapter.number("digits", digits.name)
@@ -283,11 +296,15 @@ first_half, second_half = evidence.between(0, half), evidence.between(half, len(
 candidates = np.argsort(-first_half.correlations(exact[:half]))[:16].tolist()
 
 
-def decoded(part, index: int, n: int = 40) -> tuple[int, int]:
+def answers(part, index: int, n: int = 40) -> dict[int, bool]:
+    """By context, whether a feature's strongest example in it decodes: of its n strongest, those that can be told."""
+    found = {example.context: decodes(example) for example in part.top_examples(index, n)}
+    return {context: answer for context, answer in found.items() if answer is not None}
+
+
+def decoded(part, index: int) -> tuple[int, int]:
     """How many of a feature's strongest examples decode, and how many could be told."""
-    answers = [decodes(example) for example in part.top_examples(index, n)]
-    told = [answer for answer in answers if answer is not None]
-    return sum(told), len(told)
+    return sum(answers(part, index).values()), len(answers(part, index))
 
 
 def share(hits: int, n: int) -> float:
@@ -333,6 +350,29 @@ chapter.number("ascii", f"A/1/{ascii_index}")
 chapter.number("ascii-share", share(ascii_hits, ascii_n), ".0%")
 chapter.number("other-ascii-share", share(other_hits, other_n), ".0%")
 chapter.number("fisher", p, ".1e" if p < 0.001 else ".3f")
+# Within each context, the answers are dealt out at random among the features that have one there.
+of_each = {index: answers(second_half, index) for index in candidates}
+chances = [np.mean([a[c] for a in of_each.values() if c in a]) for c in of_each[ascii_index]]
+hits_by_chance = np.ones(1)  # probabilities of 0, 1, ... hits
+for one in chances:
+    hits_by_chance = np.convolve(hits_by_chance, [1 - one, one])
+within = float(hits_by_chance[ascii_hits:].sum())
+chapter.number("within", within, ".1e" if within < 0.001 else ".3f")
+chapter.number("within-share", float(np.mean(chances)) if chances else 0.0, ".0%")
+next_best = max(rest, key=lambda index: share(*rest[index]))
+chapter.number("next-best", f"A/1/{next_best}")
+chapter.number("next-share", share(*rest[next_best]), ".0%")
+chapter.number("ascii-contexts", len(set().union(*of_each.values())))
+if share(ascii_hits, ascii_n) <= share(other_hits, other_n):
+    told = "So on new examples the chosen feature is not ahead at all"
+elif within < 0.05:
+    told = "So the difference is more than a matter of which contexts the examples come from"
+else:
+    told = (
+        "So within a context the chosen feature is not clearly ahead. What else sets it apart is which contexts its "
+        "examples come from, and by these numbers that may be chance"
+    )
+chapter.number("within-told", told)
 SPACES = base64.b64encode(b"   ")  # ICAg
 if SPACES in pieces and (ids == pieces.index(SPACES)).sum() >= 20:
     where = ids == pieces.index(SPACES)
@@ -346,8 +386,14 @@ chapter.number("clue-told", told)
 
 # %% [markdown]
 # The feature chosen is {glue:text}`ascii`. On the half that it was not chosen on, {glue:text}`ascii-share` of its
-# strongest examples decode to text; of the others' examples {glue:text}`other-ascii-share` do. If there were no
-# difference, a split as uneven as this would come about with probability {glue:text}`fisher` (Fisher's exact test).
+# strongest examples decode to text; of the others' examples {glue:text}`other-ascii-share` do. The best of the
+# others, {glue:text}`next-best`, has {glue:text}`next-share`.
+#
+# Is that chance? The table of claims asks Fisher's exact test, which says {glue:text}`fisher`. It takes every example
+# for a draw of its own, and they are not: all sixteen features draw theirs from a pool of
+# {glue:text}`ascii-contexts` contexts. So compare within contexts. Deal the answers of each context out at random among
+# the features that have one there. Then {glue:text}`within-share` of the chosen feature's examples would decode on
+# average. As many as do, or more, would with probability {glue:text}`within`. {glue:text}`within-told`.
 #
 # The model has never decoded anything. It can only have learned which characters come together where bytes are letters
 # and spaces. {glue:text}`clue-told`. The paper's clue was `ICAgICAg`, six spaces.
@@ -373,7 +419,9 @@ case_plots.top_logits(reading, pieces)
 
 # %% tags=["hide-input"]
 #| label: fig-base64-ablation
-#| caption: What removing {glue:text}`feature` does to the true next token, with 95 % intervals over contexts.
+#| caption: >-
+#|   What removing {glue:text}`feature` does to the true next token, with 95 % intervals over contexts. A bin without
+#|   such tokens has no dot.
 # numbers: 95 % (the level of the intervals)
 case_plots.ablation(removed, "base64")
 
@@ -385,8 +433,48 @@ case_plots.dose(pinned, "base64")
 # %% tags=["hide-input"]
 case_plots.samples(pinned)
 
+# %% tags=["hide-input"]
+team = covers["runs of base64"].features  # the feature and its complements
+rows = removed.contexts[exact[removed.contexts].any(1)]  # of the contexts above, those with base64
+
+
+@torch.no_grad()
+def without(features: list[int]) -> np.ndarray:
+    """Change in the log-likelihood of every next token of `rows` when features are removed together, in nats."""
+
+    def remove(x):
+        codes = torch.stack([effects.code_of(sae, index, x) for index in features], -1)
+        codes[:, 0] = 0.0
+        return x - codes @ sae.W_dec[features]
+
+    change = []
+    for first in range(0, len(rows), 16):
+        tensor = to_tensor(ids[rows[first : first + 16]], sae.b_dec.device)
+        before = token_losses(model.network, tensor)
+        with patched(model.network, remove, MLP_OUT):
+            change.append((before - token_losses(model.network, tensor)).cpu().numpy())
+    return np.concatenate(change)
+
+
 # %% tags=["remove-cell"]
-rival_removed = case_study.ablation(rival, exact, n_contexts=chapter.size(quick=200, full=2000))
+rival_told = ""
+if not same:
+    rival_removed = case_study.ablation(rival, exact, n_contexts=chapter.size(quick=200, full=2000))
+    rival_told = f"For the characters' choice, {rival.name}, it is {rival_removed.effect:+.2f}. "
+if len(team) == 1:
+    team_told = "The search found no complements, so there is nothing to remove with it"
+else:
+    active = np.stack([evidence.dense(index)[rows, :-1] > 0 for index in team])
+    change, next_inside = without(team), exact[rows, 1:]
+    together, anywhere = (float(change[on & next_inside].mean()) for on in (active[0], active.any(0)))
+    team_told = (
+        f"Do its {len(team) - 1} complements step in where it is gone? Removed together with it, they change the same "
+        f"tokens by {together:+.2f} nats, and all base64 that follows upon one of the {len(team)} by {anywhere:+.2f}. "
+    )
+    if min(together, anywhere) < removed.effect - 0.1:
+        team_told += "So they do some of its work"
+    else:
+        team_told += "So this is not why removing it shows little"
 by_runs = case_study.logit_reading(studied, proxies.occurrence_share(ids, exact, len(pieces)) > 0.5)
 chapter.number("logit-auc", reading.logit_auc, ".3f")
 chapter.number("top20", reading.top20_in_context)
@@ -394,7 +482,7 @@ chapter.number("runs-auc", by_runs.logit_auc, ".3f")
 chapter.number("runs-top20", by_runs.top20_in_context)
 chapter.number("effect", removed.effect, "+.2f")
 chapter.number("effect-elsewhere", removed.effect_elsewhere, "+.2f")
-chapter.number("rival-effect", rival_removed.effect, "+.2f")
+chapter.number("team-told", rival_told + team_told)
 chapter.number("pinned-share", pinned.pinned_share, ".0%")
 chapter.number("double-share", pinned.shares[pinned.at(2)], ".0%")
 chapter.number("unpinned-share", pinned.unpinned_share, ".1%")
@@ -405,12 +493,12 @@ chapter.number("unpinned-share", pinned.unpinned_share, ".1%")
 # The paper saw a gradual transition rather than two modes: a token such as `fr` may be base64 or French.
 #
 # Removing the feature changes a next token in base64 by {glue:text}`effect` nats, elsewhere by
-# {glue:text}`effect-elsewhere`. For the characters' choice it is {glue:text}`rival-effect`. Where a context is shared
-# by many features, removing one leaves the others to do its work. Pinned to its maximum, the feature fills
-# {glue:text}`pinned-share` of forty tokens with runs of base64, at twice the maximum {glue:text}`double-share`, and
-# {glue:text}`unpinned-share` come without it.
+# {glue:text}`effect-elsewhere`. {glue:text}`team-told`.
 #
-# ## Not a neuron, and not an accident
+# With the feature pinned to its maximum, {glue:text}`pinned-share` of the characters that the model writes are in runs
+# of base64. At twice the maximum it is {glue:text}`double-share`, without pinning {glue:text}`unpinned-share`.
+#
+# ## Neurons, the twin and chance
 
 # %%
 match = case_study.neuron_match(studied, inside, exact, n_contexts=chapter.size(quick=400, full=2000))
@@ -451,15 +539,23 @@ if chance_correlation < sensitive.correlation - 0.1:
 else:
     told = "So here the correlation, which passes its bar, proves nothing: chance passes it, too"
 chapter.number("chance-told", told)
-chapter.number("chance-logit", chance["untrained"].logit_auc, ".2f")
-clear = chance["untrained"].logit_auc < min(0.75, reading.logit_auc - 0.1)
+chapter.number("neurons-ahead", case_plots.neurons_ahead(match))
+chapter.number("ahead", case_plots.ahead(chance))
+chapter.number("hardest", case_plots.hardest(chance, pinned.unpinned_share))
+aucs = [found.logit_auc for name, found in chance.items() if name != "A/1" and found.logit_auc is not None]
+clear = max(aucs) < min(0.75, reading.logit_auc - 0.1)
 chapter.number("weights-told", "What the weights promote is another matter" if clear else "The weights say no more")
 
 # %% [markdown]
+# {glue:text}`neurons-ahead`
+#
 # Look at the share of the activation in context: controls reach up to {glue:text}`chance-mass`, where the base rate is
 # {glue:text}`base-rate`. A weak proxy makes weak controls look strong, too. The best control has a correlation of
-# {glue:text}`chance`, the feature {glue:text}`correlation`. {glue:text}`chance-told`. {glue:text}`weights-told`: the
-# untrained dictionary has an AUC of {glue:text}`chance-logit` there, the feature {glue:text}`logit-auc`.
+# {glue:text}`chance`, the feature {glue:text}`correlation`. {glue:text}`chance-told`. {glue:text}`ahead`
+#
+# That was watching. {glue:text}`weights-told`. {glue:text}`hardest` The chapter {doc}`/book/structure/pareidolia` sets
+# the AUC against one half and the pinned share against that without pinning. Where a control does better than that, it
+# is the harder one to beat.
 #
 # ## What the paper found, what we found
 
@@ -505,7 +601,7 @@ plots.table(
 # - Compute what a perfect feature could score before you judge a real one. A bar may be out of reach.
 # - A context that is frequent gets several features. Describe the team, not only its best-known member.
 # - A claim about hidden content needs a test of its own. Choose on one half, count on the other.
-# - Where several features share a job, removing one shows little.
+# - Where removing one feature shows little, others may have stepped in. Remove them together before you say so.
 # ```
 #
 # ## Exercises

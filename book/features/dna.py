@@ -26,11 +26,14 @@
 # ```
 
 # %% tags=["hide-input"]
+import json
+
 import numpy as np
 import plotly.graph_objects as go
 
-from sae_core import case_plots, case_study, chapter, controls, load_dictionary, load_model, plots, proxies
+from sae_core import bundle, case_plots, case_study, chapter, controls, load_dictionary, load_model, plots, proxies
 from sae_core.activations import harvest
+from sae_core.autoencoder import dictionary_metadata
 from sae_core.evidence import feature_evidence
 from sae_core.exercises import check
 from sae_core.tokens import token_bytes
@@ -193,6 +196,18 @@ figure = plots.curves(lines, "tokens of the run before", "share active", f"Lines
 figure.update_traces(mode="lines+markers")
 figure.update_yaxes(range=[-0.02, 1.03], tickformat=".0%")
 
+# %% tags=["remove-cell"]
+there, active = lines["capitals"]
+if not there or there[0] > 0:
+    told = "There are too few beginnings of runs in capitals to tell"
+else:
+    amount = "Hardly any" if active[0] > 0.5 else "One token is not enough"
+    told = f"{amount}: in capitals it is active on {active[0]:.0%} of the first tokens of a run"
+chapter.number("evidence-told", told)
+
+# %% [markdown]
+# {glue:text}`evidence-told`. There the paper's feature is silent.
+
 # %% tags=["hide-input"]
 case_plots.cover_table(covers, studied, inside, exact, pieces)
 
@@ -304,7 +319,9 @@ case_plots.top_logits(reading, pieces)
 
 # %% tags=["hide-input"]
 #| label: fig-dna-ablation
-#| caption: What removing {glue:text}`feature` does to the true next token, with 95 % intervals over contexts.
+#| caption: >-
+#|   What removing {glue:text}`feature` does to the true next token, with 95 % intervals over contexts. A bin without
+#|   such tokens has no dot.
 # numbers: 95 % (the level of the intervals)
 case_plots.ablation(removed, "DNA")
 
@@ -325,7 +342,7 @@ chapter.number("other-auc", other_reading.logit_auc, ".3f")
 chapter.number("other-top20", other_reading.top20_in_context)
 chapter.number("effect", removed.effect, "+.2f")
 chapter.number("effect-elsewhere", removed.effect_elsewhere, "+.2f")
-chapter.number("growing", removed.growing_bins)
+chapter.number("growth", case_plots.growth(removed))
 chapter.number("pinned-share", pinned.pinned_share, ".0%")
 chapter.number("double-share", pinned.shares[pinned.at(2)], ".0%")
 chapter.number("unpinned-share", pinned.unpinned_share, ".1%")
@@ -337,11 +354,10 @@ chapter.number("unpinned-share", pinned.unpinned_share, ".1%")
 # case, it is {glue:text}`other-auc` and {glue:text}`other-top20`. A definition is part of the number.
 #
 # Removing the feature changes the log-likelihood of a next token in DNA by {glue:text}`effect` nats, elsewhere by
-# {glue:text}`effect-elsewhere`; {glue:text}`growing` of 5 bins grow. Pinned to its maximum it writes
-# {glue:text}`pinned-share` DNA, at twice the maximum {glue:text}`double-share`, without pinning
-# {glue:text}`unpinned-share`.
+# {glue:text}`effect-elsewhere`. {glue:text}`growth`. Pinned to its maximum it writes {glue:text}`pinned-share` DNA, at
+# twice the maximum {glue:text}`double-share`, without pinning {glue:text}`unpinned-share`.
 #
-# ## Not a neuron, and not an accident
+# ## Neurons, the twin and chance
 
 # %%
 match = case_study.neuron_match(studied, inside, exact, n_contexts=chapter.size(quick=400, full=2000))
@@ -375,10 +391,17 @@ case_plots.chance(chance)
 
 # %% tags=["remove-cell"]
 chapter.number("chance", max(found.correlation for name, found in chance.items() if name != "A/1"), ".2f")
+chapter.number("neurons-ahead", case_plots.neurons_ahead(match))
+chapter.number("ahead", case_plots.ahead(chance))
+chapter.number("hardest", case_plots.hardest(chance, pinned.unpinned_share))
 
 # %% [markdown]
-# With the binary score, the best that chance gives is a correlation of {glue:text}`chance`, against
-# {glue:text}`correlation-sign`.
+# {glue:text}`neurons-ahead` With the binary score, the best that chance gives is a correlation of {glue:text}`chance`,
+# against {glue:text}`correlation-sign`. {glue:text}`ahead`
+#
+# That was watching. What do the controls *do*? {glue:text}`hardest` The chapter {doc}`/book/structure/pareidolia` sets
+# the AUC against one half and the pinned share against that without pinning. Where a control does better than that, it
+# is the harder one to beat.
 #
 # ## What the paper found, what we found
 
@@ -394,10 +417,16 @@ paper = {
 }
 plots.table(["claim", "the paper found", "we found", "outcome"], verdicts.rows(paper))
 
+# %% tags=["remove-cell"]
+trained = dictionary_metadata("A/1")
+model_text = json.loads((bundle.find("A", "training.json") / "training.json").read_text())["recipe"]["text"]
+chapter.number("rarer", trained["text"][0][1]["dna"] / model_text[0][1]["dna"], ".2g")
+
 # %% [markdown]
 # **How our set-up differs.** The mini-pile, on which the models were trained, takes its DNA from FASTA, GenBank and
 # sequencing reads in a few repositories; the embedded text makes it up. On this page {glue:text}`lower` of the DNA is
-# in lower case. Our vocabulary is small, so that a token of DNA has few letters. See {doc}`/book/differences`.
+# in lower case. Our vocabulary is small, so that a token of DNA has few letters. In the text for the dictionary, the
+# part of DNA has {glue:text}`rarer` × the share that it has in the model's; {doc}`/book/differences` says why.
 #
 # ```{admonition} Takeaways
 # :class: note
