@@ -211,10 +211,10 @@ chapter.claim(
 # %% tags=["hide-input"]
 #| label: fig-base64-roles
 #| caption: >-
-#|   The features that follow digits and the rest within base64. Left, where their activation falls. Right, their logit
-#|   weights on tokens of digits and on other tokens of base64.
+#|   The features that follow digits and the rest within base64. Left, which share of their activation falls there.
+#|   Right, their mean logit weights on tokens of digits and on other tokens of base64.
 others = (proxies.occurrence_share(ids, exact, len(pieces)) > 0.5) & ~is_digit
-figure = make_subplots(cols=2, horizontal_spacing=0.16)
+figure = make_subplots(cols=2, horizontal_spacing=0.16, subplot_titles=("activation", "logit weight"))
 said = []
 for colour, found in enumerate({digits.index: digits, letters.index: letters}.values()):
     reading = readings[found.index]
@@ -232,8 +232,7 @@ for colour, found in enumerate({digits.index: digits, letters.index: letters}.va
     parts = [f"{share:.0%} of its activation {where}" for where, share in shares.items()]
     parts += [f"mean logit weight {weight:+.2f} on {where}" for where, weight in weights.items()]
     said.append(f"{found.name}: {', '.join(parts)}")
-figure.update_yaxes(title="share of its activation", tickformat=".0%", range=[0, 1.03], col=1)
-figure.update_yaxes(title="mean logit weight", col=2)
+figure.update_yaxes(tickformat=".0%", range=[0, 1.03], col=1)
 plots.describe(figure, f"Grouped bars in two panels. {'; '.join(said)}.", barmode="group")
 
 # %% tags=["remove-cell"]
