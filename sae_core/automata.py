@@ -216,8 +216,7 @@ class Automaton:
 @torch.no_grad()
 def activations(model: LanguageModel, sae: SparseAutoencoder, features: Sequence[int], ids: Tensor) -> np.ndarray:
     """Activations [n, length, features] of some features on token ids [n, length]; those of column 0 are 0."""
-    x = harvest(model.network, ids)
-    found = torch.stack([code_of(sae, feature, x) for feature in features], dim=-1)
+    found = code_of(sae, list(features), harvest(model.network, ids))
     found[:, 0] = 0.0
     return found.numpy()
 

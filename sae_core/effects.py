@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -39,8 +41,11 @@ def not_rare(ids: np.ndarray, vocab_size: int) -> np.ndarray:
     return np.bincount(ids[:, 1:].ravel(), minlength=vocab_size) >= RARE
 
 
-def code_of(sae: SparseAutoencoder, feature: int, x: Tensor) -> Tensor:
-    """Activations [...] of one feature on x [..., d_in]: for a ReLU dictionary without computing the others."""
+def code_of(sae: SparseAutoencoder, feature: int | Sequence[int], x: Tensor) -> Tensor:
+    """Activations of one feature [...], or of several [..., k], on x [..., d_in].
+
+    For a ReLU dictionary without computing the others.
+    """
     if sae.architecture != "standard":
         return sae.encode(x)[..., feature]
     sae.check_width(x)
@@ -50,19 +55,21 @@ def code_of(sae: SparseAutoencoder, feature: int, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def ablation_effect(
-    model: LanguageModel, sae: SparseAutoencoder, feature: int, ids: np.ndarray, rows: int = 16
+    model: LanguageModel, sae: SparseAutoencoder, feature: int | Sequence[int], ids: np.ndarray, rows: int = 16
 ) -> np.ndarray:
-    """Change in the log-likelihood of every token when a feature is removed, [n_contexts, n_ctx], in nats.
+    """Change in the log-likelihood of every token when a feature, or several together, are removed, in nats.
 
     On every token the feature's contribution is subtracted, x ← x - f(x) d, and the rest of the activations, the
-    dictionary's error included, stays (paper, section "Feature Downstream Effects"). Entry (c, t) belongs to token t,
-    predicted from those before it; negative where the ablation makes the token less likely. Column 0 is 0.
+    dictionary's error included, stays (paper, section "Feature Downstream Effects"). Entry (c, t) of the result
+    [n_contexts, n_ctx] belongs to token t, predicted from those before it; negative where the ablation makes the token
+    less likely. Column 0 is 0.
     """
+    features = [feature] if isinstance(feature, Integral) else list(feature)
 
     def remove(x: Tensor) -> Tensor:
-        codes = code_of(sae, feature, x)
+        codes = code_of(sae, features, x)
         codes[:, 0] = 0.0
-        return x - codes[..., None] * sae.W_dec[feature]
+        return x - codes @ sae.W_dec[features]
 
     effect = np.zeros(ids.shape, np.float32)
     for first in range(0, len(ids), rows):

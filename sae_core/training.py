@@ -178,7 +178,10 @@ class Trainer:
         variance = torch.linalg.vector_norm(x - center).square() / len(x)
         result, variance = parallel.averaged(result, variance, center)
         for name, gradient in result.gradients.items():
-            getattr(sae, name).grad = gradient
+            parameter = getattr(sae, name)
+            if gradient.stride() != parameter.stride():  # fused Adam goes by places in memory (PyTorch 2.13)
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            parameter.grad = gradient
         if config.unit_norm:
             remove_parallel_gradient(sae)
         if config.clip:

@@ -86,6 +86,24 @@ def test_ablating_a_silent_feature_changes_nothing(tiny, dictionary, ids):
     assert not ablation_effect(tiny, dictionary, 7, ids).any()
 
 
+def test_features_removed_together_are_removed_at_once(tiny, dictionary, ids):
+    together = ablation_effect(tiny, dictionary, [0, 3], ids)
+
+    def remove(x):
+        codes = dictionary.encode(x)[..., [0, 3]]
+        codes[:, 0] = 0.0
+        return x - codes @ dictionary.W_dec[[0, 3]]
+
+    with torch.no_grad():
+        before = token_losses(tiny.network, to_tensor(ids))
+        with patched(tiny.network, remove, MLP_OUT):
+            after = token_losses(tiny.network, to_tensor(ids))
+    np.testing.assert_allclose(together[:, 1:], (before - after).numpy(), atol=1e-5)
+    alone = ablation_effect(tiny, dictionary, 0, ids)
+    assert np.abs(together - alone).max() > 1e-4
+    np.testing.assert_array_equal(ablation_effect(tiny, dictionary, [0], ids), alone)
+
+
 def test_samples_are_reproducible_and_the_seed_matters(tiny):
     first = sample(tiny, "the river", 4, 6)
     assert first.shape == (4, 6)

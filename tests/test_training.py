@@ -318,6 +318,22 @@ def test_the_learning_rate_falls_linearly_over_the_last_steps():
     assert rates == pytest.approx([0.01] * 15 + [0.01, 0.008, 0.006, 0.004, 0.002])
 
 
+def test_a_gradient_in_another_memory_order_is_the_same_gradient(monkeypatch):
+    """PyTorch's fused Adam would take it for another one, without a word."""
+    plain, other = Trainer(small(steps=3), make_buffer()), Trainer(small(steps=3), make_buffer())
+    for _ in plain.run():
+        pass
+
+    def turned(*arguments, **options):
+        step = loss_step(*arguments, **options)
+        return step._replace(gradients=step.gradients | {"W_enc": step.gradients["W_enc"].contiguous()})
+
+    monkeypatch.setattr(training, "loss_step", turned)
+    for _ in other.run():
+        pass
+    assert same(plain.result(), other.result())
+
+
 def test_without_decay_the_learning_rate_is_constant():
     assert learning_rates(small(steps=5, lr=0.01)) == [0.01] * 5
 

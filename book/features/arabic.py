@@ -47,18 +47,18 @@ SCRIPT = proxies.ARABIC
 PATTERN = proxies.script_pattern(SCRIPT)
 
 # %% tags=["hide-input"]
-import json
 from collections import Counter
 
 import numpy as np
 
-from sae_core import bundle, case_plots, case_study, chapter, controls, plots
+from sae_core import case_plots, case_study, chapter, controls, plots
 from sae_core.autoencoder import dictionary_metadata, load_dictionary
 from sae_core.case_study import Feature
 from sae_core.evidence import Evidence, feature_evidence
 from sae_core.exercises import check
 from sae_core.language_model import load_model
 from sae_core.metrics import auc
+from sae_core.runs import training_text
 from sae_core.tokens import Contexts, token_bytes
 from sae_core.verdicts import Verdicts
 
@@ -656,8 +656,7 @@ plots.table(["claim", "the paper found", "we found", "outcome"], verdicts.rows(p
 
 # %% tags=["remove-cell"]
 trained = dictionary_metadata("A/1")
-model_text = json.loads((bundle.find("A", "training.json") / "training.json").read_text())["recipe"]["text"]
-chapter.number("rarer", trained["text"][0][1]["arabic"] / model_text[0][1]["arabic"], ".2g")
+chapter.number("rarer", trained["text"][0][1]["arabic"] / training_text(model)[0][1]["arabic"], ".2g")
 chapter.number("activations", trained["activations"] / 1e6, ".0f")
 
 # %% [markdown]

@@ -31,15 +31,12 @@ import re
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
 
 from sae_core import case_plots, case_study, chapter, controls, effects, load_dictionary, load_model, plots, proxies
-from sae_core.activations import patched
 from sae_core.case_study import Feature
 from sae_core.evidence import feature_evidence
 from sae_core.exercises import check
-from sae_core.language_model import MLP_OUT, to_tensor, token_losses
 from sae_core.metrics import fisher_exact
 from sae_core.tokens import token_bytes
 from sae_core.verdicts import Verdicts
@@ -435,25 +432,8 @@ case_plots.samples(pinned)
 # %% tags=["hide-input"]
 team = covers["runs of base64"].features  # the feature and its complements
 rows = removed.contexts[exact[removed.contexts].any(1)]  # of the contexts above, those with base64
-
-
-@torch.no_grad()
-def without(features: list[int]) -> np.ndarray:
-    """Change in the log-likelihood of every next token of `rows` when features are removed together, in nats."""
-
-    def remove(x):
-        codes = torch.stack([effects.code_of(sae, index, x) for index in features], -1)
-        codes[:, 0] = 0.0
-        return x - codes @ sae.W_dec[features]
-
-    change = []
-    for first in range(0, len(rows), 16):
-        tensor = to_tensor(ids[rows[first : first + 16]], sae.b_dec.device)
-        before = token_losses(model.network, tensor)
-        with patched(model.network, remove, MLP_OUT):
-            change.append((before - token_losses(model.network, tensor)).cpu().numpy())
-    return np.concatenate(change)
-
+# what removing all of them together does to every next token of these contexts, in nats
+change = effects.ablation_effect(model, sae, team, ids[rows])[:, 1:]
 
 # %% tags=["remove-cell"]
 rival_told = ""
@@ -464,7 +444,7 @@ if len(team) == 1:
     team_told = "The search found no complements, so there is nothing to remove with it"
 else:
     active = np.stack([evidence.dense(index)[rows, :-1] > 0 for index in team])
-    change, next_inside = without(team), exact[rows, 1:]
+    next_inside = exact[rows, 1:]
     together, anywhere = (float(change[on & next_inside].mean()) for on in (active[0], active.any(0)))
     team_told = (
         f"Do its {len(team) - 1} complements step in where it is gone? Removed together with it, they change the same "

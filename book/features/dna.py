@@ -26,16 +26,16 @@
 # ```
 
 # %% tags=["hide-input"]
-import json
 
 import numpy as np
 import plotly.graph_objects as go
 
-from sae_core import bundle, case_plots, case_study, chapter, controls, load_dictionary, load_model, plots, proxies
+from sae_core import case_plots, case_study, chapter, controls, load_dictionary, load_model, plots, proxies
 from sae_core.activations import harvest
 from sae_core.autoencoder import dictionary_metadata
 from sae_core.evidence import feature_evidence
 from sae_core.exercises import check
+from sae_core.runs import training_text
 from sae_core.tokens import token_bytes
 from sae_core.verdicts import Verdicts
 
@@ -419,8 +419,7 @@ plots.table(["claim", "the paper found", "we found", "outcome"], verdicts.rows(p
 
 # %% tags=["remove-cell"]
 trained = dictionary_metadata("A/1")
-model_text = json.loads((bundle.find("A", "training.json") / "training.json").read_text())["recipe"]["text"]
-chapter.number("rarer", trained["text"][0][1]["dna"] / model_text[0][1]["dna"], ".2g")
+chapter.number("rarer", trained["text"][0][1]["dna"] / training_text(model)[0][1]["dna"], ".2g")
 
 # %% [markdown]
 # **How our set-up differs.** The mini-pile, on which the models were trained, takes its DNA from FASTA, GenBank and

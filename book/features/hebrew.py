@@ -25,17 +25,17 @@
 # ```
 
 # %% tags=["hide-input"]
-import json
 from collections import Counter
 from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
 
-from sae_core import bundle, case_plots, case_study, chapter, controls, load_dictionary, load_model, plots, proxies
+from sae_core import case_plots, case_study, chapter, controls, load_dictionary, load_model, plots, proxies
 from sae_core.autoencoder import dictionary_metadata
 from sae_core.evidence import feature_evidence
 from sae_core.exercises import check
+from sae_core.runs import training_text
 from sae_core.tokens import token_bytes
 from sae_core.verdicts import Verdicts
 
@@ -377,8 +377,7 @@ plots.table(["claim", "the paper found", "we found", "outcome"], verdicts.rows(p
 
 # %% tags=["remove-cell"]
 trained = dictionary_metadata("A/1")
-model_text = json.loads((bundle.find("A", "training.json") / "training.json").read_text())["recipe"]["text"]
-chapter.number("rarer", trained["text"][0][1]["hebrew"] / model_text[0][1]["hebrew"], ".2g")
+chapter.number("rarer", trained["text"][0][1]["hebrew"] / training_text(model)[0][1]["hebrew"], ".2g")
 
 # %% [markdown]
 # **How our set-up differs.** The paper does not state its vocabulary. Ours is small, and letters are often cut. Half of
