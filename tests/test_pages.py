@@ -325,8 +325,8 @@ def test_search_finds_a_word_of_every_page(seen, browser) -> None:
         others = set().union(*(words[other] for other in PAGES if other != page))
         word = min(words[page] - others)
         visit = Visit(browser, "search", "light", f"?q={word}")
-        # results are drawn one after the other; the pulse stops with the last one
-        visit.page.wait_for_function("document.querySelector('#search-results li a') && Search._pulse_status < 0")
+        # results are drawn one after the other; the status is written after the last one
+        visit.page.wait_for_function("document.querySelector('.search-summary')?.textContent")
         found = visit("[...document.querySelectorAll('#search-results li a')].map(a => a.href)")
         assert any(urlparse(link).path.endswith(f"/{page}.html") for link in found), (page, word)
         assert not visit.external
