@@ -61,15 +61,20 @@ def harvest(network: nn.Module, ids: Tensor, module: str = MLP_OUT, autocast: bo
 
 @contextmanager
 def patched(network: nn.Module, function: Callable[[Tensor], Tensor], module: str = MLP_OUT) -> Iterator[None]:
-    """Within this context the input x of `module`, [batch, n_ctx, d_in], is replaced by function(x), as large."""
+    """Within this context the input x of `module`, [batch, n_ctx, d_in], is replaced by function(x), as large.
 
-    def replace(_, inputs: tuple) -> tuple:
-        x = function(inputs[0])
-        if x.shape != inputs[0].shape:
-            raise SaeCoreError(f"patched: {module} takes {[*inputs[0].shape]}, and the function returned {[*x.shape]}")
-        return x, *inputs[1:]
+    Which of several inputs that is: see `harvest`.
+    """
 
-    handle = module_of(network, module).register_forward_pre_hook(replace)
+    def replace(_, positional, named):
+        x, *others = (*positional, *named.values())
+        new = function(x)
+        if new.shape != x.shape:
+            raise SaeCoreError(f"patched: {module} takes {[*x.shape]}, and the function returned {[*new.shape]}")
+        inputs = (new, *others)
+        return inputs[: len(positional)], dict(zip(named, inputs[len(positional) :], strict=True))
+
+    handle = module_of(network, module).register_forward_pre_hook(replace, with_kwargs=True)
     try:
         yield
     finally:

@@ -19,9 +19,9 @@ from .corpus import VALIDATION_SHARE, open_corpus
 from .errors import SaeCoreError
 from .files import write_text_atomically
 from .interruption import deferred, stopped
-from .language_model import LanguageModel, build, save_model, to_tensor, token_losses
+from .language_model import LanguageModel, build, load_model, save_model, to_tensor, token_losses
 from .ngrams import ngram_losses
-from .recipe import check_types
+from .recipe import check_types, differing
 from .tokens import Contexts, Mixture, load_contexts, load_tokenizer, mixture_documents, train_tokenizer
 
 if TYPE_CHECKING:
@@ -64,12 +64,16 @@ def pretrain(
     Training runs under bf16 autocast with fp32 weights, AdamW (0.9, 0.98), a cosine schedule to zero and gradient
     clipping at 1. Every `checkpoint_every` steps it writes a checkpoint and appends the losses to `log.jsonl`. Ctrl-C
     and SIGTERM let the step end, save it, and raise `interruption.Stopped`. The result does not depend on whether and
-    where a run was stopped, bit for bit on a CPU with the same number of threads.
-    Raises SaeCoreError for unusable text, a checkpoint of another configuration or text, a folder that another process
-    trains into, a full disk, and a loss that is not a number, at the latest after 20 steps and before anything is
-    saved. The checkpoints written before are untouched.
+    where a run was stopped, bit for bit on a CPU with the same number of threads. Where `out` holds the finished model
+    of this very recipe, that is returned and nothing is trained.
+    Raises SaeCoreError for unusable text, a checkpoint of another configuration or text, the finished model of another
+    recipe, a folder that another process trains into, a full disk, and a loss that is not a number, at the latest after
+    20 steps and before anything is saved. The checkpoints written before are untouched.
     """
     with checkpoint.only_process(out):
+        if not checkpoint.checkpoints(out) and _finished(out, config):
+            write_model_card(out)  # it is written last: a killed run may have none
+            return load_model(str(out), device)
         return _pretrain(config, out, device, checkpoint_every, progress)
 
 
@@ -150,6 +154,19 @@ def _pretrain(
     }
     write_records(out, run)
     return model
+
+
+def _finished(folder: Path, config: PretrainConfig) -> bool:
+    """Whether a folder holds the finished model of this recipe; SaeCoreError where it holds another's."""
+    record = folder / "training.json"
+    if not ((folder / "model.safetensors").exists() and record.exists()):
+        return False
+    recipe = json.loads(record.read_text())["recipe"]
+    if other := differing(recipe, config):
+        (key, (there, here)), *_ = other.items()
+        way_out = "choose another --out or delete it"
+        raise SaeCoreError(f"{folder}: holds a finished model with {key} = {there}, asked is {here}; {way_out}")
+    return True
 
 
 def _tokenizer(config: PretrainConfig, out: Path) -> Tokenizer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +58,17 @@ def check_mixture(text: Any, command: str) -> None:
         shares = pair[1] or {}
         if not (isinstance(shares, Mapping) and all(isinstance(share, Real) for share in shares.values())):
             raise SaeCoreError(f"{command}: text = {text}: the second of a pair is null or the share of each slice")
+
+
+def differing(recipe: dict, config: Any) -> dict[str, tuple]:
+    """Where the recipe that a run has recorded differs from a configuration: (its value, the configuration's) by name.
+
+    config: the configuration, a dataclass or a dict. A setting that is younger than the run had its default there.
+    """
+    defaults = {} if isinstance(config, dict) else asdict(type(config)())
+    there = json.loads(json.dumps(defaults)) | recipe  # a record knows no tuples
+    here = json.loads(json.dumps(config if isinstance(config, dict) else asdict(config)))
+    return {key: (there.get(key), value) for key, value in here.items() if there.get(key) != value}
 
 
 @dataclass

@@ -20,7 +20,7 @@ from pathlib import Path
 from . import bundle, cards, checkpoint
 from .corpus import open_corpus
 from .errors import SaeCoreError
-from .recipe import BUNDLED, TrainConfig, configuration, read_recipe
+from .recipe import BUNDLED, TrainConfig, configuration, differing, read_recipe
 from .tokens import load_contexts
 
 MODEL_FILES = (
@@ -103,8 +103,6 @@ def records(artefact: Artefact, home: Path) -> dict | None:
 
 def finished(artefact: Artefact, home: Path) -> bool:
     """Whether it is in `home`. Raises SaeCoreError where it was made from another recipe or on another model."""
-    from .runs import differing
-
     run = records(artefact, home)
     if run is None:
         return False

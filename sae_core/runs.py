@@ -21,14 +21,12 @@ from .corpus import Corpus, open_corpus
 from .errors import SaeCoreError
 from .language_model import MLP_OUT, LanguageModel, load_model
 from .metrics import dictionary_metrics, loss_recovered
-from .recipe import TrainConfig
+from .recipe import TrainConfig, differing
 from .tokens import Contexts, Mixture, load_contexts
 from .training import Trainer, train
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
-
-    from .pretraining import PretrainConfig
 
 TYPICAL_L0 = 30  # active features per example, on average over a run, for estimates of its length
 
@@ -176,17 +174,6 @@ def train_dictionary(
     )
     write_dictionary_card(out)
     return metrics
-
-
-def differing(recipe: dict, config: TrainConfig | PretrainConfig | dict) -> dict[str, tuple]:
-    """Where the recipe that a run has recorded differs from a configuration: (its value, the configuration's) by name.
-
-    A setting that is younger than the run had its default there.
-    """
-    defaults = {} if isinstance(config, dict) else asdict(type(config)())
-    there = json.loads(json.dumps(defaults)) | recipe  # a record knows no tuples
-    here = json.loads(json.dumps(config if isinstance(config, dict) else asdict(config)))
-    return {key: (there.get(key), value) for key, value in here.items() if there.get(key) != value}
 
 
 def _finished(folder: Path, config: TrainConfig, text: Mixture, model_sha256: str) -> dict | None:

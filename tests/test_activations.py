@@ -119,6 +119,19 @@ def test_harvest_reads_an_input_that_is_given_by_name():
     assert torch.equal(harvest(network, x, "scaled"), x)  # those by name come after the others
 
 
+@torch.no_grad()
+def test_patched_replaces_an_input_that_is_given_by_name():
+    network, x = ByName(), torch.rand(4, 5, 3)
+    constants = network.constant() + network.number(2.0)
+    expected = {
+        "linear": network.linear(-2 * x) + network.scaled(x, 3 * x) + constants,
+        "scaled": network.linear(2 * x) + network.scaled(-x, 3 * x) + constants,
+    }
+    for module, result in expected.items():
+        with patched(network, torch.neg, module):
+            torch.testing.assert_close(network(x), result)
+
+
 def test_harvest_refuses_a_module_without_an_input_tensor():
     network, x = ByName(), torch.rand(4, 5, 3)
     for module in ("constant", "number"):

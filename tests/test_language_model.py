@@ -290,6 +290,19 @@ def test_a_checkpoint_of_another_configuration_is_refused(finished, config, tmp_
         pretrain(config, folder, progress=False)
 
 
+def test_a_finished_model_without_checkpoints_is_kept(finished, config, tmp_path):
+    """Such as one that was downloaded or published: the same recipe returns it, another one is refused."""
+    folder = shutil.copytree(finished.folder, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*"))
+    (folder / "README.md").unlink()
+    weights = (folder / "model.safetensors").read_bytes()
+    assert pretrain(config, folder, progress=False).recipe == finished.recipe
+    assert (folder / "README.md").exists()
+    config.seed = 6
+    with pytest.raises(SaeCoreError, match=r"model: holds a finished model with seed = 5, asked is 6; choose another"):
+        pretrain(config, folder, progress=False)
+    assert (folder / "model.safetensors").read_bytes() == weights and not list(folder.glob("checkpoint-*"))
+
+
 def test_a_damaged_checkpoint_is_named(finished, config, tmp_path):
     folder = shutil.copytree(finished.folder, tmp_path / "model")
     newest = max(folder.glob("checkpoint-*"))

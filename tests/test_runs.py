@@ -7,7 +7,7 @@ import pytest
 
 from sae_core import runs
 from sae_core.pretraining import PretrainConfig
-from sae_core.recipe import TrainConfig, paper_scaled
+from sae_core.recipe import TrainConfig, differing, paper_scaled
 
 SMALL = {"steps": 40, "batch_size": 256, "buffer_rows": 4096, "resample_inputs": 1024}
 KINDS = {
@@ -40,8 +40,8 @@ def test_half_of_the_warm_up_is_dense_only_where_steps_become_sparse(kind, expec
 def test_a_setting_that_is_younger_than_a_run_had_its_default_there():
     config = TrainConfig(d_sae=32, encoder_start=0.1, clip=1.0, resample_at=(), text=[("pocket", None)])
     recipe = {"d_sae": 32, "resample_at": [], "text": [["pocket", None]], "of a setting that is gone": 1}
-    assert runs.differing(recipe, config) == {"encoder_start": (None, 0.1), "clip": (None, 1.0)}
-    assert runs.differing(recipe | {"encoder_start": 0.1, "clip": 1.0}, config) == {}
-    assert runs.differing(recipe | {"clip": 2.0, "encoder_start": 0.1}, config) == {"clip": (2.0, 1.0)}
-    assert runs.differing({"passes": 2.0}, PretrainConfig(seed=1)) == {"passes": (2.0, 1.0), "seed": (0, 1)}
-    assert runs.differing({"shuffled": "A", "text": []}, {"shuffled": "A", "seed": 0}) == {"seed": (None, 0)}
+    assert differing(recipe, config) == {"encoder_start": (None, 0.1), "clip": (None, 1.0)}
+    assert differing(recipe | {"encoder_start": 0.1, "clip": 1.0}, config) == {}
+    assert differing(recipe | {"clip": 2.0, "encoder_start": 0.1}, config) == {"clip": (2.0, 1.0)}
+    assert differing({"passes": 2.0}, PretrainConfig(seed=1)) == {"passes": (2.0, 1.0), "seed": (0, 1)}
+    assert differing({"shuffled": "A", "text": []}, {"shuffled": "A", "seed": 0}) == {"seed": (None, 0)}
