@@ -193,10 +193,14 @@ class ActivationBuffer:
 
     def peek(self, n_rows: int) -> Tensor:
         """The rows that will be served next, in fp32, without using them up; fewer where fewer wait."""
+        return self.waiting(n_rows).float()
+
+    def waiting(self, n_rows: int) -> Tensor:
+        """`peek` in bf16: a random sample of the rows in the buffer."""
         if self.served == len(self.rows):
             self._refill()
         picked = self.order[self.served : self.served + n_rows]
-        return self.rows.index_select(0, picked).float()  # ten times as fast as rows[picked]
+        return self.rows.index_select(0, picked)  # ten times as fast as rows[picked]
 
     def _refill(self) -> None:
         """Overwrite the rows that were served, as far as the text goes, and shuffle all that wait."""

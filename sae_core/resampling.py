@@ -13,7 +13,7 @@ from torch import Tensor
 from . import parallel
 from .autoencoder import SparseAutoencoder
 from .errors import SaeCoreError
-from .objective import loss_per_example
+from .step import example_losses
 
 ENCODER_SCALE = 0.2  # norm of a new encoder column, relative to the mean norm of the alive ones
 
@@ -39,8 +39,8 @@ def resample(
     if n_dead == 0:
         return 0
     # "Compute the loss on a random subset", then "probability proportional to the square of the loss".
-    parts = inputs.split(8192)
-    own = torch.cat([loss_per_example(sae, part.float() * scale, lam, by_decoder_norm) for part in parts])
+    parts = inputs.split(4096)
+    own = torch.cat([example_losses(sae, part.float() * scale, lam, by_decoder_norm) for part in parts])
     picked = _draw(parallel.gathered(own).double().square().cpu(), n_dead, generator)
     direction = torch.nn.functional.normalize(parallel.picked_rows(inputs, picked.to(inputs.device)), dim=1)
     # The dictionary vector is the input at unit norm.

@@ -146,9 +146,9 @@ class Trainer:
             self.step += 1
             dead = self.silent >= config.dead_after
             resampled = 0
-            if self.step in config.resample_at:
+            if self.step in config.resample_at and self.step < config.steps:  # the last step's would stay untrained
                 n_inputs = config.resample_inputs // parallel.world()
-                inputs = self.buffer.rows[:n_inputs]  # the buffer is in no order: a random sample
+                inputs = self.buffer.waiting(n_inputs)
                 by_norm = not config.unit_norm
                 resampled = resample(sae, optimizer, dead, inputs, lam, self.generator, self.scale, by_norm)
                 self.silent.masked_fill_(dead, 0)

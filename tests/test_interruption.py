@@ -191,7 +191,7 @@ TRAINING = {  # where a dictionary's run is killed, one after the other: [module
     "before a checkpoint gets its name": ["sae_core.files", "os.replace", 1, "SIGKILL"],
     "while an old checkpoint is deleted": ["sae_core.checkpoint", "checkpoints", 3, "SIGKILL"],
     "while the buffer is filled again": ["sae_core.activations", "ActivationBuffer._fresh_rows", 9, "SIGKILL"],
-    "while features are resampled": ["sae_core.resampling", "loss_per_example", 1, "SIGKILL"],
+    "while features are resampled": ["sae_core.resampling", "example_losses", 1, "SIGKILL"],
     "after a step, before it is counted": ["sae_core.training", "normalize_decoder", 6, "SIGKILL"],
     "while the log is written": ["sae_core.log", "append", 1, "SIGKILL"],
     "while the result is written": ["sae_core.autoencoder", "save_file", 1, "SIGKILL"],

@@ -143,6 +143,28 @@ def test_bf16_gradients_stay_close_when_the_step_is_dense():
         assert 0 < difference < 0.02, name
 
 
+# --- the loss of each example ---------------------------------------------------------------------------------------
+
+
+@every_loss
+@pytest.mark.parametrize("dense_above", [DENSE, SPARSE], ids=["dense", "sparse"])
+def test_the_loss_of_each_example_is_the_same_on_both_paths(dense_above, tied_bias, by_decoder_norm, monkeypatch):
+    monkeypatch.setattr(step_module, "DENSE_ABOVE", dense_above)
+    sae, x = make(tied_bias)
+    expected = loss_per_example(sae, x, LAM, by_decoder_norm)
+    losses = step_module.example_losses(sae, x, LAM, by_decoder_norm)
+    torch.testing.assert_close(losses, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_sparse_losses_take_one_matrix_product():
+    sae, x = make(dtype=torch.float32, d_in=32, d_sae=128, batch=4 * ROWS)
+    with torch.no_grad():
+        sae.b_enc -= 100.0
+    with FlopCounterMode(display=False) as counter:
+        step_module.example_losses(sae, x, LAM)
+    assert counter.get_total_flops() / (2 * len(x) * sae.d_in * sae.d_sae) <= 1.02
+
+
 # --- the work -------------------------------------------------------------------------------------------------------
 
 

@@ -359,7 +359,8 @@ def silence(trainer, features):
 
 
 def test_dead_features_are_resampled_at_the_given_steps_and_at_no_other():
-    trainer = Trainer(small(steps=24, resample_at=(8, 16), dead_after=4), make_buffer())
+    """Nor at the last one, after which nothing would train them."""
+    trainer = Trainer(small(steps=24, resample_at=(8, 16, 24), dead_after=4), make_buffer())
     resampled = {}
     silence(trainer, [0, 1, 2])
     for now in trainer.run():
@@ -371,11 +372,13 @@ def test_dead_features_are_resampled_at_the_given_steps_and_at_no_other():
 
 
 def test_a_feature_that_was_silent_for_less_long_is_left_alone():
-    trainer = Trainer(small(steps=8, resample_at=(8,), dead_after=4), make_buffer())
+    trainer = Trainer(small(steps=9, resample_at=(8,), dead_after=4), make_buffer())
     silence(trainer, [0])
     for now in trainer.run():
         if now.step == 5:
             silence(trainer, [1])
+        if now.step == 8:
+            break
     assert now.resampled == 1 and now.dead[0] and not now.dead[1]
     assert trainer.sae.b_enc[0] == 0.0 and trainer.sae.b_enc[1] < -90.0
 
@@ -404,6 +407,21 @@ def test_resampling_looks_at_resample_inputs_inputs_of_the_buffer(monkeypatch):
     for _ in trainer.run():
         pass
     assert seen == [(3000, True, 0.7, trainer.scale)] * 2 and trainer.scale != 1.0
+
+
+def test_resampling_looks_at_inputs_from_everywhere_in_the_buffer(monkeypatch):
+    """Not at a stretch of the text: the rows of a chunk stand together in the buffer's memory."""
+
+    class Numbered(PlantedChunks):
+        def __getitem__(self, index):
+            return super().__getitem__(index).index_fill_(1, torch.tensor(0), float(index))
+
+    met = []
+    monkeypatch.setattr(training, "resample", lambda *a: met.append(len(a[3][:, 0].unique())) or 0)
+    buffer = ActivationBuffer(Numbered(n_chunks=240, rows=64), n_rows=4096)
+    for _ in Trainer(small(resample_inputs=512, resample_at=(2, 4)), buffer).run():
+        pass
+    assert min(met) > 55  # of the 64 chunks in the buffer; 512 neighbouring rows are of 8
 
 
 # --- the recipe of April 2024 ---------------------------------------------------------------------------------------
