@@ -167,6 +167,8 @@ class CachedChunks:
         return self.manifest["chunks"]
 
     def __getitem__(self, index: int) -> Tensor:
+        if not 0 <= index < len(self):
+            raise IndexError(f"chunk {index} of {len(self)}")
         number, position = divmod(index, self.manifest["chunks_per_shard"])
         if self.mapped[0] != number:
             self.mapped = number, self._map(number)
@@ -182,6 +184,9 @@ class CachedChunks:
                 with suppress(FileNotFoundError):
                     self._fetch(path.name)
                 found = _sha256(path)
+            if not self.remote and found != expected:  # a cache that grows has its last shard written again
+                newer = _parse((self.local / "manifest.json").read_bytes(), f"{self.folder}/manifest.json")
+                expected = newer["shards"][path.name]["sha256"]
             if found != expected:
                 raise self._unusable(number, "damaged: its SHA-256 is not the manifest's" if found else "missing")
             self.checked.add(number)

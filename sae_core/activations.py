@@ -103,7 +103,8 @@ class HarvestedChunks:
 
     A chunk holds every position but the first (the beginning-of-sequence token, which is the same in every context) of
     `chunk_contexts` contexts. The order of the contexts is a permutation drawn from `seed`, so chunk i is always the
-    same. One pass over the chunks uses every activation of the text once.
+    same. One pass over the chunks uses every activation of the text once, save those of the contexts, fewer than
+    `chunk_contexts`, that fill no chunk.
     """
 
     def __init__(
@@ -236,8 +237,11 @@ class ActivationBuffer:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Undo `tensors`."""
-        self.rows.copy_(tensors["buffer.rows"])
-        self.order.copy_(tensors["buffer.order"])
+        for name in ("rows", "order"):
+            saved, here = tensors[f"buffer.{name}"], getattr(self, name)
+            if saved.shape != here.shape:  # of a text that was smaller than the buffer, and is a cache that has grown
+                setattr(self, name, here.new_empty(saved.shape))
+            getattr(self, name).copy_(saved)
         self.leftover = tensors["buffer.leftover"].to(self.rows.device)
         self.generator.set_state(tensors["buffer.generator"])
         self.served, self.next_chunk = tensors["buffer.counters"].tolist()

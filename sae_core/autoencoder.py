@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from . import bundle
 from .errors import SaeCoreError
 from .files import write_atomically, write_text_atomically
-from .language_model import MLP_OUT
 from .objective import Loss, ghost_loss, mean_squared_norm
 
 ROWS = 512  # examples whose codes are computed at a time on a CPU
@@ -231,7 +230,7 @@ def save_dictionary(sae: SparseAutoencoder, folder: Path, dtype: torch.dtype = t
         "apply_b_dec_to_input": sae.tied_bias,
         "normalize_activations": "none",
         "reshape_activations": "none",
-        "metadata": {"hook_name": "blocks.0.mlp.hook_post", "module": MLP_OUT, **metadata},
+        "metadata": metadata,
     }
     write_text_atomically(folder / "cfg.json", json.dumps(config, indent=1) + "\n")
 

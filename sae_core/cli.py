@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import sys
@@ -36,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         options.function(options)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # of `sae-core models | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SaeCoreError as error:
         print(f"sae-core: {error}", file=sys.stderr)
@@ -324,13 +329,15 @@ def _seed(text: str) -> int:
 
 
 def _device(name: str) -> str:
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps", "xpu"):
+        raise argparse.ArgumentTypeError(f"no device {name}: choose cpu, cuda, cuda:1, mps or xpu")
     if name != "cpu":
         import torch
 
         try:
             torch.empty(0, device=name)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).partition("\n")[0]
+        except Exception as error:  # of many kinds
+            reason = str(error).partition("\n")[0].partition(". ")[0]
             raise argparse.ArgumentTypeError(f"PyTorch cannot use {name} here ({reason})") from None
     return name
 

@@ -103,6 +103,11 @@ def open_corpus(name: str = "") -> Corpus:
     raise SaeCoreError(f"no corpus {name!r}: use pocket, installed-code, mini-pile, a folder, or hf:owner/dataset")
 
 
+def full_name(name: str) -> str:
+    """A source's name that means the same in every working directory: of a folder, its absolute path."""
+    return str(Path(name).resolve()) if not name.startswith("hf:") and Path(name).is_dir() else name
+
+
 # --- pocket ---------------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +223,7 @@ def _hugging_face(name: str) -> Corpus:
         try:
             from datasets import load_dataset
         except ImportError:
-            raise SaeCoreError('hf: needs the datasets library: pip install "sae-core[text]"') from None
+            raise SaeCoreError('hf: needs the datasets library: pip install "sae-core[datasets]"') from None
         try:
             rows = load_dataset(path, config or None, split="train", streaming=True)
         except Exception as error:  # the library raises its own, the hub's and the network's exceptions

@@ -121,6 +121,7 @@ class GraphedStep:
             self._run(function)
             return [moments["exp_avg"].clone() for moments in self.moments.values()]
 
+        torch.compiler.reset()  # compiled once for each configuration, of which a sweep has more than its cache holds
         compiled = torch.compile(update, fullgraph=True, dynamic=False)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

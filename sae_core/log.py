@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
     """Add a JSON line to a log. Raises SaeCoreError where the disk does not take it."""
     try:
         with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in record.items()}
+            file.write(json.dumps(finite) + "\n")  # JSON knows no infinity
     except OSError as error:
         raise SaeCoreError(f"{path}: cannot be written ({error}); the checkpoints are untouched") from None
 
@@ -70,6 +72,8 @@ class Log:
                 self.wandb = weights_and_biases.init(project="sae_core", dir=str(folder), config=config, **known)
         except ImportError as error:
             raise SaeCoreError(f'logging: {error}; pip install "sae-core[log]"') from None
+        except Exception as error:  # W&B's own, without a key, say
+            raise SaeCoreError(f"logging: {str(error).splitlines()[0]}") from None
 
     def write(self, step: int, activations: int, seconds: float, numbers: dict[str, float]) -> None:
         append(self.path, {"step": step, "activations": activations, "seconds": round(seconds, 2), **numbers})

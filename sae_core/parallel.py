@@ -90,6 +90,8 @@ def _in_contact() -> Iterator[None]:
     """Around every operation of all processes."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise SaeCoreError(

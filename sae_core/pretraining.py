@@ -45,9 +45,14 @@ class PretrainConfig:
 
     def __post_init__(self):
         check_types(self, "pretrain")
-        for name in ("vocab_size", "n_ctx", "passes", "batch_tokens", "lr"):
-            if getattr(self, name) <= 0:
+        for name in ("vocab_size", "n_ctx", "passes", "batch_tokens", "lr", "max_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise SaeCoreError(f"pretrain: {name} = {getattr(self, name)} must be positive")
+        for name in ("warmup", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise SaeCoreError(f"pretrain: {name} = {getattr(self, name)} must not be negative")
+        if self.n_ctx < 2:
+            raise SaeCoreError("pretrain: n_ctx = 1 leaves no token to predict; it must be 2 or more")
         if self.batch_tokens < self.n_ctx:
             raise SaeCoreError(f"pretrain: batch_tokens = {self.batch_tokens} must hold a context of {self.n_ctx}")
 
@@ -93,7 +98,7 @@ def _pretrain(
     optimizer = _optimizer(network, config)
     rows = config.batch_tokens // config.n_ctx
     n_steps = int(config.passes * len(train.ids)) // rows
-    if n_steps == 0:
+    if n_steps == 0 or len(train.ids) < rows:
         raise SaeCoreError(f"pretrain: {len(train.ids)} contexts of text do not fill one batch of {rows}")
 
     identity = {"text": checkpoint.digest([train.ids])}

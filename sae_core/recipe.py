@@ -13,6 +13,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .corpus import full_name
 from .errors import SaeCoreError
 from .tokens import Mixture
 
@@ -37,16 +38,18 @@ def check_types(config: Any, command: str) -> None:
         }
         if not good.get(kind, True):
             raise SaeCoreError(f"{command}: {field.name} = {value} must be {KINDS[kind]}" + " or null" * bool(others))
-        if kind == "int":
-            setattr(config, field.name, int(value))
+        if kind == "int" or (kind == "float" and not isinstance(value, int | float)):  # NumPy's, which JSON has not
+            setattr(config, field.name, int(value) if kind == "int" else float(value))
     if config.text is not None:
         check_mixture(config.text, command)
-    if config.seed < 0:
-        raise SaeCoreError(f"{command}: seed = {config.seed} must not be negative")
+        config.text = [(full_name(name), shares) for name, shares in config.text]
+    if not 0 <= config.seed < 2**63:
+        raise SaeCoreError(f"{command}: seed = {config.seed} must not be negative, nor above 2^63")
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer()
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and (isinstance(value, int) or float(value).is_integer())
 
 
 def check_mixture(text: Any, command: str) -> None:
@@ -118,8 +121,11 @@ class TrainConfig:
         for name in ("d_sae", "steps", "batch_size", "lr", "dead_after", "resample_inputs", "buffer_rows"):
             if getattr(self, name) <= 0:
                 raise SaeCoreError(f"train: {name} = {getattr(self, name)} must be positive")
-        if self.lam < 0:
-            raise SaeCoreError(f"train: lam = {self.lam} must not be negative")
+        for name in ("lam", "lam_warmup", "lr_decay"):
+            if getattr(self, name) < 0:
+                raise SaeCoreError(f"train: {name} = {getattr(self, name)} must not be negative")
+        if self.resample_at and self.resample_inputs > 2**24:  # torch.multinomial takes no more
+            raise SaeCoreError(f"train: resample_inputs = {self.resample_inputs} must not exceed {2**24}")
         if self.resample_at and self.resample_inputs > self.buffer_rows:
             limit = f"buffer_rows = {self.buffer_rows}"
             raise SaeCoreError(f"train: resample_inputs = {self.resample_inputs} must not exceed {limit}")
@@ -167,6 +173,8 @@ def paper_scaled(steps: int, **changes) -> TrainConfig:
     remember them for a thousand steps, and would hold the rate down for most of a short run.
     Variants and ghost gradients revive features in their own way and do not resample.
     """
+    _check_steps(steps)
+    steps = int(steps)
     plain = changes.get("architecture", "standard") == "standard" and not changes.get("ghost_gradients")
     recipe = {
         "steps": steps,
@@ -178,11 +186,17 @@ def paper_scaled(steps: int, **changes) -> TrainConfig:
         "normalize": True,
         "encoder_start": 0.1 if plain else None,
         "clip": 1.0,
-        "resample_at": tuple(steps * tenth // 10 for tenth in (1, 2, 3, 4)) if plain else (),
+        "resample_at": tuple(max(1, steps * tenth // 10) for tenth in (1, 2, 3, 4)) if plain else (),
         "dead_after": max(1, steps // 100),
         "resample_inputs": 131_072,
     }
     return TrainConfig(**recipe | changes)
+
+
+def _check_steps(steps: Any) -> None:
+    """Raise SaeCoreError unless other settings can be computed from this number of steps."""
+    if not (_whole(steps) and steps > 0):
+        raise SaeCoreError(f"train: steps = {steps} must be a whole number above 0")
 
 
 def april_2024(steps: int = 200_000, **changes) -> TrainConfig:
@@ -191,6 +205,8 @@ def april_2024(steps: int = 200_000, **changes) -> TrainConfig:
     Linear warm-up of λ over the first 5 % of the steps and linear decay of the learning rate over the last 20 %,
     gradients clipped to norm 1, inputs normalised to mean ‖x‖² = d_in, no pre-encoder bias.
     """
+    _check_steps(steps)
+    steps = int(steps)
     recipe = {
         "steps": steps,
         "batch_size": 4096,
@@ -242,7 +258,7 @@ def configuration(kind: type[T], values: Mapping[str, Any]) -> T:
     values, make = dict(values), kind
     if kind is TrainConfig and "preset" in values:
         preset = values.pop("preset")
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise SaeCoreError(f"no preset {preset!r}: choose among {', '.join(PRESETS)}")
         make = PRESETS[preset]
     known = [field.name for field in fields(kind)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict, replace
@@ -17,7 +18,7 @@ from .activation_cache import CachedChunks, write_activations
 from .activations import ActivationBuffer, HarvestedChunks
 from .autoencoder import SparseAutoencoder, load_dictionary, save_dictionary
 from .cards import provenance, write_dictionary_card
-from .corpus import Corpus, open_corpus
+from .corpus import VALIDATION_SHARE, Corpus, full_name, open_corpus
 from .errors import SaeCoreError
 from .language_model import MLP_OUT, LanguageModel, load_model
 from .metrics import dictionary_metrics, loss_recovered
@@ -44,7 +45,7 @@ def held_out(model: LanguageModel, trained_on: Mixture = ()) -> tuple[Contexts, 
 
     Where the model's own training text is there, its validation split. Otherwise (the pocket, a folder of one's own)
     everything except slices of code, which may have been part of the training text under another name; of a text that
-    a dictionary was trained on, the validation split of that.
+    a dictionary was trained on, or may have been, as its folder is not here, the validation split.
     trained_on: the text of a dictionary (`metadata["text"]` of its cfg.json).
     """
     mixture = training_text(model)
@@ -54,7 +55,8 @@ def held_out(model: LanguageModel, trained_on: Mixture = ()) -> tuple[Contexts, 
     slices = sorted({document.slice for document in corpus.documents()} - {"code", "markup"})
     weights = dict.fromkeys(slices, 1.0)
     source = "" if corpus.name in ("pocket", "mini-pile") else os.environ["SAE_CORE_CORPUS"]
-    split = "validation" if _is_among(trained_on, corpus) else "all"
+    may_be_known = _is_among(trained_on, corpus) or not all(_is_here(name) for name, _ in trained_on)
+    split = "validation" if may_be_known else "all"
     return load_contexts([(source or corpus.name, weights)], split, model.tokenizer, model.n_ctx), corpus.name
 
 
@@ -71,6 +73,11 @@ def _is_among(mixture: Mixture, corpus: Corpus) -> bool:
         name == corpus.name or (Path(name).is_dir() and open_corpus(name).identity == corpus.identity)
         for name, _ in mixture
     )
+
+
+def _is_here(name: str) -> bool:
+    """Whether a source can be compared with another: by its name, or as a folder that is there."""
+    return name in ("pocket", "installed-code", "mini-pile") or name.startswith("hf:") or Path(name).is_dir()
 
 
 def head(contexts: Contexts, tokens: int) -> Contexts:
@@ -94,11 +101,11 @@ def cache_activations(
         which for the same run as without the cache is that of the configuration. The others are `train_dictionary`'s.
     """
     model = load_model(model_name, device)
-    mixture = [(text, None)] if text else training_text(model)
+    mixture = [(full_name(text), None)] if text else training_text(model)
     contexts = load_contexts(mixture, "train", model.tokenizer, model.n_ctx, max_tokens)
     chunks = HarvestedChunks(model.network, contexts.ids, seed)
     n_chunks = None if tokens is None else -(-tokens // chunks.rows)
-    about = {"model": model.name, "text": mixture}
+    about = {"model": model.name, "text": mixture, "max_tokens": max_tokens}
     write_activations(chunks, out, chunks.source, n_chunks, about, command)
     return CachedChunks(out)
 
@@ -129,7 +136,7 @@ def train_dictionary(
         learns from its training split. It is measured on `tokens` tokens of a validation split: of the corpus that is
         named or cached, else of the model's own text, so that dictionaries of one model can be compared.
     activations: folder or URL of a cache to read in place of the text and the model (see `cache_activations`).
-    max_tokens: read no more of the text; a stream, hf:owner/dataset, needs it.
+    max_tokens: read no more of the text; a stream, hf:owner/dataset, needs it. A cache was harvested with its own.
     options: those of `train` (logging, checkpoints).
     Of several processes (see `parallel`) the first saves and measures; the others return nothing.
     Where `out` holds the finished dictionary of this very run, its metrics are returned and nothing is trained.
@@ -137,26 +144,31 @@ def train_dictionary(
     """
     model = load_model(model_name, device)
     cached = _cached(activations, model, device) if activations else None
-    own = cached.about["text"] if cached else [(text, None)] if text else training_text(model)
+    if cached and max_tokens:
+        raise SaeCoreError("train: --max-tokens is for text, and --activations are given; harvest fewer of them")
+    of_model = [(full_name(text), None)] if text else training_text(model)
+    own = cached.about.get("text", of_model) if cached else of_model
     mixture = own if cached or text else config.text or own
-    model_sha256 = bundle.sha256(model.folder / "model.safetensors")
-    if not checkpoint.checkpoints(out) and (done := _finished(out, config, mixture, model_sha256)):
-        if parallel.rank() == 0 and not (out / "README.md").exists():  # it is written last
-            write_dictionary_card(out)
-        return done["metrics"] if parallel.rank() == 0 else {}
+    max_tokens = cached.about.get("max_tokens") if cached else max_tokens
     with parallel.first_process_first():
         if not cached:
             contexts = load_contexts(mixture, "train", model.tokenizer, model.n_ctx, max_tokens)
-        # Read before training, so that text that cannot be used is found out now.
-        limit = max_tokens and min(max_tokens, tokens)
+        # Read before training, so that text that cannot be used is found out now; as long a stretch as of a stream.
+        limit = max_tokens and min(math.ceil(max_tokens * VALIDATION_SHARE), tokens)
         validation = load_contexts(own, "validation", model.tokenizer, model.n_ctx, limit)
     chunks = cached or HarvestedChunks(model.network, contexts.ids, config.seed)
+    model_sha256 = bundle.sha256(model.folder / "model.safetensors")
+    source = {**chunks.source, "chunks": len(chunks), "repeat": repeat}
+    if not checkpoint.checkpoints(out) and (done := _finished(out, config, mixture, model_sha256, source)):
+        if parallel.rank() == 0 and not (out / "README.md").exists():  # it is written last
+            write_dictionary_card(out)
+        return done["metrics"] if parallel.rank() == 0 else {}
     own_rows = config.buffer_rows // parallel.world()
     buffer = ActivationBuffer(parallel.OwnChunks(chunks), own_rows, config.seed, repeat)
     sae = train(config, buffer, out, **options)
     if parallel.rank() > 0:
         return {}
-    save_dictionary(sae, out)
+    save_dictionary(sae, out, hook_name="blocks.0.mlp.hook_post", module=MLP_OUT)
     # Measured on what was saved: in bf16, as everybody will load it.
     metrics = evaluate_dictionary(model, load_dictionary(str(out), device), head(validation, tokens))
     save_dictionary(
@@ -165,6 +177,9 @@ def train_dictionary(
         model=model.name,
         text=mixture,
         model_sha256=model_sha256,
+        hook_name="blocks.0.mlp.hook_post",
+        module=MLP_OUT,
+        source=source,
         recipe=asdict(config),
         **_end_of_training(out),
         activations=config.steps * config.batch_size,
@@ -176,7 +191,7 @@ def train_dictionary(
     return metrics
 
 
-def _finished(folder: Path, config: TrainConfig, text: Mixture, model_sha256: str) -> dict | None:
+def _finished(folder: Path, config: TrainConfig, text: Mixture, model_sha256: str, source: dict) -> dict | None:
     """What the finished dictionary in a folder says about its run; None where there is none.
 
     Raises SaeCoreError where that was another run: it must not be overwritten by mistake.
@@ -186,9 +201,11 @@ def _finished(folder: Path, config: TrainConfig, text: Mixture, model_sha256: st
     run = json.loads((folder / "cfg.json").read_text()).get("metadata") or {}
     if "recipe" not in run:  # what is written before the metrics are there, or by others
         return None
+    before = run.get("source", source)  # which older dictionaries do not say
     differs = {
         "recipe": differing(run["recipe"], config),
-        "text": run.get("text") != json.loads(json.dumps(text)),
+        "text": run.get("text") != json.loads(json.dumps(text))
+        or any(before[key] != source[key] for key in ("text", "chunks", "repeat")),
         "model": run.get("model_sha256") != model_sha256,
     }
     if other := " and ".join(name for name in differs if differs[name]):

@@ -86,10 +86,16 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
 
 
 def pack(
-    documents: Iterable[Document], tokenizer: Tokenizer, n_ctx: int = 256, max_tokens: int | None = None, seed: int = 0
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    n_ctx: int = 256,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    name: str = "the text",
 ) -> Contexts:
     """Encode documents and pack them into contexts, in an order shuffled by `seed`; an incomplete last one is dropped.
 
+    name: of the text, for errors.
     max_tokens: stop reading once there are that many, for endless streams. It takes what comes first; for a fair sample
         of a corpus in slices use the mixture's weights or `Contexts.head`.
     Raises SaeCoreError where the text does not fill a single context.
@@ -109,9 +115,9 @@ def pack(
             break
     if len(slice_names) > 256:
         raise SaeCoreError(f"the text has {len(slice_names)} slices, and at most 256 can be told apart: join some")
-    n_contexts = n_tokens // body
+    n_contexts = min(n_tokens, max_tokens or n_tokens) // body
     if n_contexts == 0:
-        raise SaeCoreError(f"the text has {n_tokens} tokens, too few for one context of {n_ctx}: use more text")
+        raise SaeCoreError(f"{name} has {n_tokens} tokens, too few for one context of {n_ctx}: use more text")
     order = np.random.default_rng(seed).permutation(n_contexts)
     packed_ids = np.zeros((n_contexts, n_ctx), np.uint16)
     packed_ids[:, 1:] = np.concatenate(ids)[: n_contexts * body].reshape(n_contexts, body)[order]
@@ -154,7 +160,8 @@ def load_contexts(
     paths = {part: folder / f"contexts-{key}-{part}.npy" for part in ("ids", "slices")}
     names = folder / f"contexts-{key}.json"
     if not names.exists():  # written last, so its presence says that all three are complete
-        contexts = pack(mixture_documents(mixture, split, max_tokens), tokenizer, n_ctx, max_tokens, seed)
+        name = " and ".join(str(name) for name, _ in mixture) + ("" if split == "all" else f" ({split} split)")
+        contexts = pack(mixture_documents(mixture, split, max_tokens), tokenizer, n_ctx, max_tokens, seed, name)
         write_atomically(paths["ids"], lambda file: np.save(file, contexts.ids))
         write_atomically(paths["slices"], lambda file: np.save(file, contexts.slices))
         write_atomically(names, lambda file: file.write(json.dumps(contexts.slice_names).encode()))

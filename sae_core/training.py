@@ -74,7 +74,7 @@ class Progress(NamedTuple):
 
     step: int  # steps done
     squared_error: Tensor  # [], per example, summed over d_in, in the units of the normalised inputs
-    l1: Tensor  # [], per example
+    l1: Tensor  # [], per example, what λ multiplies: of jumprelu the L0 norm, of topk 0
     loss: Tensor  # [], with the λ of this step
     l0: Tensor  # [], active features per example
     explained_variance: Tensor  # [], of this batch
@@ -250,16 +250,19 @@ def train(
 
     first = parallel.rank() == 0  # of several processes, the one that speaks for all
     with checkpoint.only_process(out) if first else nullcontext():
-        trainer = Trainer(config, buffer)
         # What the result depends on besides the configuration; chunks of one's own need not say where they are from.
-        identity = {"d_in": trainer.sae.d_in, "repeat": buffer.repeat, **getattr(buffer.chunks, "source", {})}
+        d_in = buffer.rows.shape[1]
+        identity = {"d_in": d_in, "repeat": buffer.repeat, **getattr(buffer.chunks, "source", {})}
         if buffer.repeat:  # where the text starts over
             identity["chunks"] = len(buffer.chunks)
         seconds = 0.0
         if found := parallel.latest(out, asdict(config), identity):
             tensors, state = found
-            trainer.restore(tensors, state["step"])
+            buffer.restore(tensors)  # before the trainer looks into it, which would fill it from the text
             seconds = state["seconds"]
+        trainer = Trainer(config, buffer)
+        if found:
+            trainer.restore(tensors, state["step"])
         trainer.check_length()
         started = time.monotonic() - seconds
         with (
@@ -274,7 +277,8 @@ def train(
                 resampling = now.step in config.resample_at or now.step - 1 in config.resample_at
                 if resampling or ends or now.step % log_every == 0:
                     numbers = now.numbers()
-                    if not math.isfinite(numbers["loss"]):
+                    broken = not math.isfinite(numbers["loss"])
+                    if broken or not trainer.sae.W_enc.isfinite().all():  # with which no code would be active
                         raise SaeCoreError(f"train: the loss is {numbers['loss']} at step {now.step}; use a smaller lr")
                     if log:
                         log.write(now.step, now.step * config.batch_size, time.monotonic() - started, numbers)

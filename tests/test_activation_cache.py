@@ -148,6 +148,29 @@ def test_a_cache_can_be_made_longer_and_shorter(tmp_path):
     assert write(tmp_path) == []
 
 
+def test_who_reads_a_cache_that_grows_goes_on_with_its_chunks(tmp_path):
+    write(tmp_path, 3)
+    chunks = CachedChunks(tmp_path)
+    write(tmp_path)  # writes the second shard anew
+    assert len(list(chunks)) == len(chunks) == 3
+    assert torch.equal(chunks[2], CountedChunks()[2].bfloat16())
+    for index in (-1, 3):
+        with pytest.raises(IndexError, match=f"chunk {index} of 3"):
+            chunks[index]
+
+
+def test_a_run_continues_on_a_cache_that_has_grown(tmp_path):
+    """Its buffer, which was as large as the text, keeps its size."""
+    write(tmp_path, 3)
+    buffer = ActivationBuffer(CachedChunks(tmp_path), 900)
+    buffer.next_batch(20)
+    write(tmp_path)
+    grown = ActivationBuffer(CachedChunks(tmp_path), 900)
+    grown.restore({name: tensor.clone() for name, tensor in buffer.tensors().items()})
+    assert len(buffer.rows) == len(grown.rows) == 300
+    assert torch.equal(grown.next_batch(20), buffer.next_batch(20))
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

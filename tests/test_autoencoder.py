@@ -226,12 +226,12 @@ def test_a_dictionary_is_stored_in_bf16_and_opened_in_fp32(tmp_path):
 
 
 def test_the_config_names_what_a_stranger_needs(tmp_path):
-    save_dictionary(random_sae(tied_bias=False), tmp_path, model="A", steps=3)
+    save_dictionary(random_sae(tied_bias=False), tmp_path, model="A", module="transformer.h.2.mlp", steps=3)
     config = json.loads((tmp_path / "cfg.json").read_text())
     assert (config["architecture"], config["d_in"], config["d_sae"]) == ("standard", 12, 40)
     assert config["apply_b_dec_to_input"] is False and config["normalize_activations"] == "none"
-    assert config["metadata"]["hook_name"] == "blocks.0.mlp.hook_post"
-    assert dictionary_metadata(str(tmp_path)) == config["metadata"] and config["metadata"]["steps"] == 3
+    assert config["metadata"] == {"model": "A", "module": "transformer.h.2.mlp", "steps": 3}
+    assert dictionary_metadata(str(tmp_path)) == config["metadata"]
 
 
 def test_a_bundled_dictionary_is_found_by_its_name_and_checked(tmp_path, monkeypatch):

@@ -1,16 +1,19 @@
 """The command line: a whole run from text to a measured dictionary, and one line for every kind of wrong input."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from sae_core import bundle
 from sae_core.autoencoder import dictionary_metadata, load_dictionary
 from sae_core.cli import main
 from sae_core.language_model import load_model
+from sae_core.recipe import TrainConfig
 from sae_core.runs import held_out, held_out_description
 
 PRETRAIN = ["n_ctx=32", "vocab_size=300", "batch_tokens=256", "passes=2"]
@@ -79,8 +82,21 @@ def test_training_from_harvested_activations_gives_the_same_weights(model, text,
     assert metadata[0]["text"] == metadata[1]["text"] and metadata[0]["metrics"] == metadata[1]["metrics"]
 
 
+def test_a_finished_dictionary_of_fewer_activations_is_no_run_on_all_of_them(model, text, activations, capsys):
+    """The same text by its name and by its content, of which a cache holds a part."""
+    shutil.copytree(model / "from-disk", folder := model / "part")
+    for path in folder.glob("checkpoint-*"):
+        path.unlink()
+    common = ["train", "--model", str(model), "--repeat", "--out", str(folder)]
+    assert main([*common, "--activations", str(activations), "--set", *TRAIN, "steps=100"]) == 0
+    assert main([*common, "--text", str(text), "--set", *TRAIN, "steps=100"]) == 2
+    assert "holds a finished dictionary of another text; choose another --out" in capsys.readouterr().err
+
+
 def test_activations_that_cannot_be_used_are_one_line(model, text, activations, tmp_path, capsys):
     arguments = ["train", "--activations", str(activations), "--out", str(tmp_path), "--set", *TRAIN]
+    assert main([*arguments, "--max-tokens", "10", "--model", str(model)]) == 2
+    assert "--max-tokens is for text, and --activations are given" in capsys.readouterr().err
     assert main([*arguments, "--model", "A"]) == 2
     message = capsys.readouterr().err
     assert "activations of another model than A" in message and message.count("\n") == 1
@@ -133,9 +149,21 @@ def test_evaluate_keeps_away_from_what_the_dictionary_was_trained_on(model, text
     everything, _ = held_out(language_model)
     validation, _ = held_out(language_model, metadata["text"])
     assert seen.d_sae == 64 and 0 < len(validation.ids) < 0.2 * len(everything.ids)
+    elsewhere = [("/of/another/machine", None)]  # it may have been this text
+    assert np.array_equal(held_out(language_model, elsewhere)[0].ids, validation.ids)
+    assert len(held_out(language_model, [("pocket", None)])[0].ids) == len(everything.ids)
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "1"), "--model", str(model)]) == 0
     assert f"{len(validation.ids) * 31:,}" in capsys.readouterr().out
+
+
+def test_a_folder_of_text_means_the_same_from_everywhere(model, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(text.parent)
+    arguments = ["train", "--model", str(model), "--out", str(tmp_path / "1"), "--text", text.name, "--repeat"]
+    assert main([*arguments, "--set", *TRAIN]) == 0
+    assert dictionary_metadata(str(tmp_path / "1"))["text"] == [[str(text.resolve()), None]]
+    mixture = [(text.name, None), ("pocket", None)]
+    assert TrainConfig(text=mixture).text == [(str(text.resolve()), None), ("pocket", None)]
 
 
 def test_settings_may_be_given_in_several_places(model, tmp_path):
@@ -174,6 +202,18 @@ WRONG = {
     "word for a text": (["train", "--out", "x", "--set", "text=pocket"], "text = pocket must be a list of pairs"),
     "word for a share": (["pretrain", "--out", "x", "--set", 'text=[["pocket", {"code": "1"}]]'], "the share of each"),
     "word for a rate": (["pretrain", "--out", "x", "--set", "lr=high"], "pretrain: lr = high must be a number"),
+    "seed above all": (["train", "--out", "x", "--set", f"seed={10**20}"], "must not be negative, nor above 2^63"),
+    "steps of a preset": (["train", "--out", "x", "--set", "preset=paper_scaled", "steps=5k"], "steps = 5k must be a"),
+    "no steps of a preset": (["train", "--out", "x", "--set", "preset=april_2024", "steps=0"], "steps = 0 must be a"),
+    "preset in a list": (["train", "--out", "x", "--set", 'preset=["a"]'], "no preset ['a']"),
+    "negative warm-up": (["train", "--out", "x", "--set", "lam_warmup=-1"], "lam_warmup = -1 must not be negative"),
+    "more than can be drawn": (
+        ["train", "--out", "x", "--set", "resample_inputs=20000000", "buffer_rows=30000000"],
+        "resample_inputs = 20000000 must not exceed 16777216",
+    ),
+    "contexts of one token": (["pretrain", "--out", "x", "--set", "n_ctx=1"], "n_ctx = 1 leaves no token to predict"),
+    "less than no text": (["pretrain", "--out", "x", "--set", "max_tokens=-5"], "max_tokens = -5 must be positive"),
+    "growth for decay": (["pretrain", "--out", "x", "--set", "weight_decay=-1"], "weight_decay = -1 must not be"),
     "missing recipe": (["train", "--out", "x", "--recipe", "nothing.json"], "nothing.json"),
     "unknown text": (["text", "no-such-corpus"], "no-such-corpus"),
 }
@@ -192,13 +232,24 @@ def test_wrong_input_is_one_line_and_status_2(case, capsys):
     [
         (["--checkpoint-every", "0"], "0 is not a whole number above 0"),
         (["--max-tokens", "1e6"], "1e6 is not a whole number above 0"),
-        (["--device", "foo"], "PyTorch cannot use foo here"),
+        (["--device", "foo"], "no device foo: choose cpu, cuda, cuda:1, mps or xpu"),
+        (["--device", "meta"], "no device meta"),
+        (["--device", "xpu"], "PyTorch cannot use xpu here"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_refused_with_the_usage(arguments, expected, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "--out", "x", *arguments])
     assert stop.value.code == 2 and expected in capsys.readouterr().err
+
+
+def test_nobody_has_to_read_to_the_end():
+    """As in `sae-core models | head -1`, where the pipe is closed before all is written."""
+    read, write = os.pipe()
+    os.close(read)
+    run = subprocess.run([sys.executable, "-m", "sae_core.cli", "models"], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (run.returncode, run.stderr) == (0, b"")
 
 
 def test_the_installed_command_explains_itself():

@@ -593,8 +593,8 @@ def test_an_empty_text_is_refused_before_anything_is_trained(model, mini_pile, t
     learned = [text for n in range(2000) if not is_validation(text := f"the river {n}")]
     for text, expected in (
         (tmp_path / "nothing", "nothing: holds neither a MANIFEST.json nor a *.txt file"),
-        (only_held_out, "the text has 0 tokens"),  # to train on
-        (mini_pile(tmp_path / "nothing_held_out", {"words": learned}), "the text has 0 tokens"),
+        (only_held_out, "only_held_out (train split) has 0 tokens"),
+        (mini_pile(tmp_path / "all_learned", {"words": learned}), "all_learned (validation split) has 0 tokens"),
     ):
         assert expected in refused([*train_arguments(model, tmp_path / "out"), "--text", text], capsys)
         assert expected in refused(pretrain_arguments(text, tmp_path / "model"), capsys)

@@ -5,6 +5,7 @@ import math
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -328,8 +329,9 @@ def test_a_loss_that_is_not_a_number_is_noticed_within_twenty_steps(config, tmp_
     assert not list((tmp_path / "model").glob("checkpoint-*"))
 
 
-def test_too_little_text_for_a_batch_is_refused(config, tmp_path):
-    config.batch_tokens = 1 << 20
+@pytest.mark.parametrize("change", [{"batch_tokens": 1 << 20}, {"batch_tokens": 1 << 17, "passes": 50}])
+def test_too_little_text_for_a_batch_is_refused(change, config, tmp_path):
+    config = replace(config, **change)
     with pytest.raises(SaeCoreError, match="do not fill one batch"):
         pretrain(config, tmp_path / "model", progress=False)
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sae_core.errors import SaeCoreError
 from sae_core.log import Log, append, forget_after
 
 
@@ -35,6 +36,21 @@ def test_a_line_that_is_no_record_is_forgotten(damage, tmp_path):
     assert steps(path) == [1, 2]
     append(path, {"step": 3})
     assert steps(path) == [1, 2, 3]
+
+
+def test_a_number_that_json_does_not_know_is_null(tmp_path):
+    append(tmp_path / "log.jsonl", {"step": 1, "loss": float("nan"), "explained_variance": float("-inf"), "lr": 0.1})
+    expected = '{"step": 1, "loss": null, "explained_variance": null, "lr": 0.1}\n'
+    assert (tmp_path / "log.jsonl").read_text() == expected
+
+
+def test_a_service_that_refuses_is_one_line(monkeypatch, tmp_path):
+    def init(**options):
+        raise RuntimeError("no API key configured\nlog in first")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    with pytest.raises(SaeCoreError, match="^logging: no API key configured$"):
+        Log(tmp_path, {}, 0, tensorboard=False, wandb=True)
 
 
 def test_what_comes_after_the_last_checkpoint_is_forgotten(tmp_path):

@@ -1,8 +1,11 @@
 """Runs: how long one takes, estimated for every kind of dictionary, and whether one was of the same recipe."""
 
+import json
 import math
+from dataclasses import asdict
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from sae_core import runs
@@ -35,6 +38,11 @@ def test_half_of_the_warm_up_is_dense_only_where_steps_become_sparse(kind, expec
     monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     config = paper_scaled(**SMALL | {"d_sae": 64, "lam": 1.0, "lam_warmup": 20} | KINDS[kind])
     assert runs.seconds_to_train(config, tiny.network) == expected
+
+
+def test_settings_from_numpy_can_be_written_down():
+    config = TrainConfig(lr=np.float32(0.001), steps=np.int64(7), clip=np.float64(2))
+    assert json.loads(json.dumps(asdict(config)))["steps"] == 7 and isinstance(config.lr, float)
 
 
 def test_a_setting_that_is_younger_than_a_run_had_its_default_there():

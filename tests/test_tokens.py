@@ -88,7 +88,7 @@ def test_every_token_carries_the_slice_of_its_document(documents, tokenizer):
 
 def test_max_tokens_ends_an_endless_stream(tokenizer):
     endless = itertools.repeat(Document("the river sings again and again", "words"))
-    assert 4 <= len(pack(endless, tokenizer, n_ctx=32, max_tokens=200).ids) < 1000
+    assert len(pack(endless, tokenizer, n_ctx=32, max_tokens=200).ids) == 200 // 31
 
 
 def test_too_little_text_for_one_context_is_refused(tokenizer):

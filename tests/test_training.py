@@ -424,6 +424,28 @@ def test_resampling_looks_at_inputs_from_everywhere_in_the_buffer(monkeypatch):
     assert min(met) > 55  # of the 64 chunks in the buffer; 512 neighbouring rows are of 8
 
 
+def test_a_run_that_continues_reads_no_text_again(tmp_path):
+    """Its buffer is in the checkpoint; besides, the next chunk shows the width."""
+    chunks = PlantedChunks()
+    train(small(), ActivationBuffer(chunks, 4096), tmp_path, progress=False)
+    read, get = [], PlantedChunks.__getitem__
+    chunks.__class__ = type("Read", (PlantedChunks,), {"__getitem__": lambda self, i: read.append(i) or get(self, i)})
+    train(small(), ActivationBuffer(chunks, 4096), tmp_path, progress=False)
+    assert read == [0]
+
+
+def test_weights_that_are_no_numbers_end_the_run_although_no_code_is_active(tmp_path, monkeypatch):
+    def breaks(sae, *_):
+        sae.W_enc.data.fill_(math.nan)
+        return normalize(sae)
+
+    normalize = training.normalize_decoder
+    monkeypatch.setattr(training, "normalize_decoder", breaks)
+    with pytest.raises(SaeCoreError, match="at step 5; use a smaller lr"):
+        train(small(tied_bias=False), make_buffer(), tmp_path, log_every=5, progress=False)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
 # --- the recipe of April 2024 ---------------------------------------------------------------------------------------
 
 
