@@ -226,6 +226,7 @@ def latest(
     folder: Path, config: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """`checkpoint.latest` for all processes. Raises SaeCoreError where they were another number of processes."""
+    wait_for_all()  # one may still write the checkpoint of a run before
     found = checkpoint.latest(folder, config, identity)
     steps = gathered(torch.tensor([found[1]["step"] if found else -1]))
     if (steps != steps[0]).any():

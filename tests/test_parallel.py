@@ -57,14 +57,13 @@ class BothBuffers:
         self.halves = [ActivationBuffer(EverySecondChunk(first), ROWS) for first in (0, 1)]
 
     def peek(self, n_rows):
-        return torch.cat([half.peek(n_rows // 2) for half in self.halves])
+        return self.waiting(n_rows).float()
+
+    def waiting(self, n_rows):
+        return torch.cat([half.waiting(n_rows // 2) for half in self.halves])
 
     def next_batch(self, batch_size):
         return torch.cat([half.next_batch(batch_size // 2) for half in self.halves])
-
-    @property
-    def rows(self):
-        return torch.cat([half.rows[: ROWS // 2] for half in self.halves])  # of ROWS, what both draw from
 
     def tensors(self):
         return {}
