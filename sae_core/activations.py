@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .autoencoder import bf16_is_fast
 from .checkpoint import digest
 from .errors import SaeCoreError
 from .language_model import MLP_OUT, to_tensor
@@ -37,7 +38,7 @@ def harvest(network: nn.Module, ids: Tensor, module: str = MLP_OUT, autocast: bo
     """The input of `module` for token ids [batch, n_ctx]: activations [batch, n_ctx, d_in].
 
     Of several inputs it is the first; those given by name come after the others.
-    autocast: run the forward pass in bf16, twice as fast and with three digits instead of seven.
+    autocast: run the forward pass in bf16, with three digits instead of seven and, where it is fast, in half the time.
     Raises SaeCoreError where there is no such module, no pass through it, or a first input that is no tensor.
     """
     captured = []
@@ -138,8 +139,9 @@ class HarvestedChunks:
 
     def __getitem__(self, index: int) -> Tensor:
         rows = self.order[index * self.chunk_contexts : (index + 1) * self.chunk_contexts]
-        activations = harvest(self.network, to_tensor(self.ids[np.sort(rows)], self.device), self.module, autocast=True)
-        return activations[:, 1:].flatten(0, 1)
+        ids = to_tensor(self.ids[np.sort(rows)], self.device)
+        in_bf16 = self.device.type != "cpu" or bf16_is_fast()  # kept in bf16 it will be in any case
+        return harvest(self.network, ids, self.module, in_bf16)[:, 1:].flatten(0, 1)
 
 
 class ActivationBuffer:

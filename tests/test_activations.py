@@ -180,10 +180,14 @@ def test_a_pass_over_the_chunks_holds_every_position_but_the_first_once(tiny, mo
     assert rows.shape == (50 * 31, 1) and sorted(rows.flatten().tolist()) == sorted(numbered[:, 1:].flatten())
 
 
-def test_chunks_hold_the_activations_of_the_text(tiny, many_ids):
+@pytest.mark.parametrize("fast", [False, True])
+def test_chunks_hold_the_activations_of_the_text_in_bf16_where_that_is_fast(fast, tiny, many_ids, monkeypatch):
+    monkeypatch.setattr(activations, "bf16_is_fast", lambda: fast)
     chunks = HarvestedChunks(tiny.network, many_ids, chunk_contexts=50)
-    expected = harvest(tiny.network, to_tensor(many_ids), autocast=True)[:, 1:].flatten(0, 1)
+    both = [harvest(tiny.network, to_tensor(many_ids), autocast=autocast) for autocast in (fast, not fast)]
+    expected, other = (x[:, 1:].flatten(0, 1) for x in both)
     torch.testing.assert_close(chunks[0], expected)
+    assert not torch.equal(chunks[0].float(), other.float())
 
 
 def test_a_chunk_is_the_same_whenever_it_is_asked_for(tiny, many_ids):
