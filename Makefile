@@ -54,7 +54,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(QUICK),--quick)
 
-# Runs the exported chapters and writes what each takes in minutes, memory and GPU memory, for the book's page *What fits
+# Runs the exported chapters and writes what each takes in minutes and memory, for the book's page *What fits
 # where*. ONLY="dictionary/density features/arabic" runs some, SAE_CORE_MODE=full runs them at full size.
 fits: $(READY)
 	$(BIN)/python benchmarks/chapters.py $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))

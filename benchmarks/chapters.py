@@ -1,8 +1,10 @@
-"""`make fits`: run the exported chapters, and write what each takes in minutes, memory and GPU memory.
+"""`make fits`: run the exported chapters, and write what each takes in minutes and memory.
 
 Every chapter runs as its notebook, in a kernel of its own, in the mode of SAE_CORE_MODE. There is one file for each
-mode and kind of machine, results/chapters-<mode>-<cpu or gpu>.json. It is written anew after each chapter, so that a
-stop loses one chapter only. The book's page *What fits where* shows the files.
+mode, results/chapters-<mode>-cpu.json. After each chapter its rows are replaced there and the others kept, so that a
+stop loses one chapter only. Date and commit of the file are those of the last chapter. Machine, text and versions are
+the same for all: where they have changed, some chapters are refused, and all chapters begin the file anew. The book's
+page *What fits where* shows the files.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -33,15 +36,14 @@ import labels  # noqa: E402
 import notebooks  # noqa: E402
 
 PROBE = """\
-import json, resource, sys, torch
+import json, resource, sys
 unit = 1 if sys.platform == "darwin" else 1024
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-print(json.dumps([peak, torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0]))
+print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit))
 """
 
 
 def run(book: labels.Book, page: str) -> list[Series]:
-    """Minutes and peak bytes, on the machine and on its GPU, of one chapter. Raises SaeCoreError where it fails."""
+    """Minutes and peak bytes of one chapter. Raises SaeCoreError where it fails."""
     notebook = notebooks.export(book, page)
     notebook.cells.append(new_code_cell(PROBE))
     with tempfile.TemporaryDirectory() as folder:
@@ -53,9 +55,30 @@ def run(book: labels.Book, page: str) -> list[Series]:
         except CellExecutionError as error:
             raise SaeCoreError(f"{page}: {str(error).strip().splitlines()[-1]}") from None
         minutes = (time.perf_counter() - start) / 60
-    memory, gpu_memory = json.loads(notebook.cells[-1].outputs[-1].text)
-    found = [("time", "minutes", minutes), ("memory", "bytes", memory), ("GPU memory", "bytes", gpu_memory)]
+    memory = json.loads(notebook.cells[-1].outputs[-1].text)
+    found = [("time", "minutes", minutes), ("memory", "bytes", memory)]
     return [Series.of(page, name, unit, [value]) for name, unit, value in found]
+
+
+def merged(old: list[Series], new: list[Series], pages: list[str]) -> list[Series]:
+    """The rows of `old` with those of the pages in `new` replaced, in the book's order; pages it no longer has go."""
+    measured = {one.group for one in new}
+    rows = [one for one in old if one.group not in measured and one.group in pages] + new
+    return sorted(rows, key=lambda one: pages.index(one.group))
+
+
+def to_keep(result: Result, out: Path, only: list[str] | None) -> list[Series]:
+    """The rows of the file that `result` goes to. Raises SaeCoreError where some new ones would not belong to them."""
+    path = out / f"{result.measurement}.json"
+    if not path.exists():
+        return []
+    there = results.load(result.measurement, out)
+    differs = [name for name in ("machine", "text", "versions") if getattr(there, name) != getattr(result, name)]
+    if not differs:
+        return there.series
+    if only:
+        raise SaeCoreError(f"{path}: of other {' and '.join(differs)}; measure all chapters, or write elsewhere (OUT=)")
+    return []
 
 
 def main() -> int:
@@ -76,26 +99,26 @@ def measure(book: labels.Book, only: list[str] | None, out: Path) -> None:
     unknown = sorted(set(only or []) - {page.removeprefix("book/") for page in book.exported})
     if unknown:
         raise SaeCoreError(f"no chapter {unknown[0]!r}; there is {', '.join(book.exported)}")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    series: list[Series] = []
+    result = Result(
+        measurement=f"chapters-{mode()}-cpu",
+        quick=False,
+        date=results.now(),
+        commit=commit(),
+        machine=results.machine(torch.get_num_threads()),
+        versions={"python": sys.version.split()[0], "torch": metadata.version("torch")},
+        text=open_corpus().name,
+        settings={"mode": mode(), "titles": {page: book.titles[page] for page in book.exported}},
+        series=[],
+    )
+    series = to_keep(result, out, only)
     for page in book.exported:
         if only and page.removeprefix("book/") not in only:
             continue
-        series += run(book, page)
-        minutes, memory, gpu_memory = (one.values[0] for one in series[-3:])
-        print(f"   {page:40} {minutes:6.1f} min {memory / 2**30:6.1f} GiB, {gpu_memory / 2**30:.1f} GPU", flush=True)
-        result = Result(
-            measurement=f"chapters-{mode()}-{'gpu' if gpu else 'cpu'}",
-            quick=False,
-            date=results.now(),
-            commit=commit(),
-            machine=results.machine(torch.get_num_threads()),
-            versions={"python": sys.version.split()[0], "torch": metadata.version("torch")},
-            text=open_corpus().name,
-            settings={"mode": mode(), "gpu": gpu, "titles": {page: book.titles[page] for page in book.exported}},
-            series=series,
-        )
-        results.write(result, out)
+        new = run(book, page)
+        minutes, memory = (one.values[0] for one in new)
+        print(f"   {page:40} {minutes:6.1f} min {memory / 2**30:6.1f} GiB", flush=True)
+        series = merged(series, new, book.exported)
+        results.write(replace(result, date=results.now(), commit=commit(), series=series), out)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ def instead(result: results.Result, ratio: results.Ratio) -> bool:
     return no_bf16 and result is step and ratio.name.startswith("sae_core bf16")
 
 
+def shown(result: results.Result) -> list[results.Ratio]:
+    """The ratios that mean something: not fp32 against the floor of the slower bf16."""
+    return [one for one in result.ratios if not (instead(result, one) and one.name.endswith("floor bf16"))]
+
+
 def verdict(ratio: results.Ratio) -> str:
     """Whether a target is met; with a word on it where the rounds disagree."""
     if ratio.met is None:
@@ -77,13 +82,28 @@ def where(result: results.Result) -> str:
     )
 
 
+def misses(result: results.Result) -> str:
+    """A sentence for each target that is missed."""
+    missed = [one for one in shown(result) if verdict(one).startswith("missed") and not instead(result, one)]
+    return " ".join(
+        f"Missed: {one.group}, {one.name}, is {spread(one)}, where {target(one)} was asked for." for one in missed
+    )
+
+
 def ratio_table(result: results.Result) -> HTML:
     rows = []
-    for one in result.ratios:
+    for one in shown(result):
         word = verdict(one) + (", in fp32" if one.target is not None and instead(result, one) else "")
         rows.append((one.group, one.name, spread(one), target(one), word))
     table = plots.table(["case", "ratio", "measured", "target", ""], rows)
-    return HTML(f"<p>{plots.escape(where(result))}</p>{table.data}")
+    below = f"<p>{plots.escape(missed)}</p>" if (missed := misses(result)) else ""
+    return HTML(f"<p>{plots.escape(where(result))}</p>{table.data}{below}")
+
+
+def apart(result: results.Result, unit: str) -> float | None:
+    """The largest ratio of two equal runs, in that unit; None where each ran once."""
+    repeated = [one.values for one in result.series if one.unit == unit and len(one.values) > 1]
+    return max((max(values) / min(values) for values in repeated), default=None)
 
 
 # Quality has no threshold that was set beforehand.
@@ -96,12 +116,21 @@ judged = [
 smoke = [name for name, result in found.items() if result.quick]
 chapter.number("targets", len(judged))
 chapter.number("met", sum(one.startswith("met") for one in judged))
-undecided = judged.count("undecided")
-chapter.number("undecided", f", and {undecided} undecided, as its rounds disagree" if undecided else "")
+missed, undecided = sum(one.startswith("missed") for one in judged), judged.count("undecided")
+chapter.number("missed", f", {missed} missed" if missed else "")
+whose = "its" if undecided == 1 else "their"
+chapter.number("undecided", f", {undecided} undecided, as {whose} rounds disagree" if undecided else "")
 chapter.number("text", step.text)
 commits = ", ".join(dict.fromkeys(result.commit for result in found.values()))
 processors = " and ".join(dict.fromkeys(f"{one.machine['cores']} × {one.machine['cpu']}" for one in found.values()))
 chapter.number("provenance", f"{step.text} text · commits {commits} · {processors}")
+kinds = sorted({result.machine["cpu"] for result in found.values()})
+chapter.number(
+    "kinds",
+    f"There are {len(kinds)} kinds of processor among them, {' and '.join(kinds)}."
+    if len(kinds) > 1
+    else "All have the same kind of processor.",
+)
 chapter.number("run-activations", found["end_to_end"].settings["activations"], ",")
 chapter.number("run-buffer", found["end_to_end"].settings["buffer_rows"], ",")
 chapter.number("their-buffer", found["end_to_end"].settings["their_buffer_rows"], ",")
@@ -117,8 +146,8 @@ chapter.number(
 
 # %% [markdown]
 # We set targets of speed and memory before we measured. Of {glue:text}`targets`, {glue:text}`met` are
-# met{glue:text}`undecided`. The tables below show every one, met or missed. The comparison of quality, at the end, is
-# another matter: its rule was made anew after we had seen the first results.
+# met{glue:text}`missed`{glue:text}`undecided`. The tables below show every one, met or missed. The comparison of
+# quality, at the end, is another matter: its rule was made anew after we had seen the first results.
 #
 # ## How it is measured
 #
@@ -130,7 +159,7 @@ chapter.number(
 # - **In turns.** A step of A, a step of B, a step of C, and again, after a round that does not count. A slow minute of
 #   the machine then hits all of them. We divide within each round. The tables give the median of the ratios, with their
 #   quartiles in brackets; where there were few rounds, all of them.
-# - **Each on one machine.** Not all tables are from the same one. It stands above each table.
+# - **Each on one machine.** It stands above each table. {glue:text}`kinds`
 
 # %% tags=["hide-input"]
 plots.table(["", "version"], [(name, version) for name, version in step.versions.items()])
@@ -143,7 +172,9 @@ plots.table(["", "version"], [(name, version) for name, version in step.versions
 # of a silent feature is exactly zero. `sae_core` uses that: only the encoder's product stays dense. The others multiply
 # all the zeros.
 #
-# At the **start** of training most features fire. There is nothing sparse to use, and the step is dense for everybody.
+# At the **start** each library has a dictionary of its own making, and takes its first steps. Where most features fire
+# there is nothing sparse to use. After these steps, these shares of the features are active on a token:
+# {glue:text}`start-shares`. {glue:text}`silent`
 #
 # ```{admonition} Predict
 # :class: tip
@@ -191,10 +222,27 @@ plots.describe(
 )
 
 # %% tags=["remove-cell"]
+l0 = [one for one in step.series if one.group.endswith(", L0")]
+shares: dict[str, dict[str, float]] = {}  # of the features that are active at the start, by size and library
+for one in l0:
+    if one.group.startswith("start") and one.name.endswith("fp32") and "TopK" not in one.name:  # that keeps a number
+        size = one.group.removeprefix("start, ").removesuffix(", L0")
+        shares.setdefault(size, {})[one.name.removesuffix(" fp32")] = one.median / int(size.replace(",", ""))
+listed = [f"{', '.join(f'{name} {share:.1%}' for name, share in of.items())} of {size}" for size, of in shares.items()]
+chapter.number("start-shares", "; ".join(listed))
+quiet = [name for name in next(iter(shares.values())) if all(of[name] < 0.1 for of in shares.values())]
+chapter.number(
+    "silent",
+    f"Almost all features of {' and '.join(quiet)} are silent by then, though its step multiplies the zeros all the "
+    "same. A possible reason for the silence stands at the comparison of quality."
+    if quiet
+    else "",
+)
 chapter.number(
     "bf16-note",
     "On this processor a product in bf16 is slower than one in fp32, as the floors show. Then sae_core stays in fp32, "
-    "whatever it was asked for, and its bf16 rows are its fp32 rows measured again. They do not count above."
+    "whatever it was asked for, and its bf16 rows are its fp32 rows measured again. They do not count above. Beside "
+    "the floor of bf16 they would say nothing, and that row is left out."
     if no_bf16
     else "On this processor a product in bf16 is faster than one in fp32, as the floors show.",
 )
@@ -209,7 +257,6 @@ ratio_table(step)
 # Check that the steady state was one. These are the active features per token at the end of each round.
 
 # %% tags=["hide-input"]
-l0 = [one for one in step.series if one.group.endswith(", L0")]
 plots.table(["case", "library", "L0"], [(one.group.removesuffix(", L0"), one.name, spread(one, ".1f")) for one in l0])
 
 # %% [markdown]
@@ -223,16 +270,25 @@ plots.table(["case", "library", "L0"], [(one.group.removesuffix(", L0"), one.nam
 #
 # ## From tokens to a dictionary
 #
-# A step is not a run. Here each library loads the model, computes activations, trains on them and saves the result.
-# Both get the text as tokens and train on {glue:text}`run-activations` activations. Each has the shuffling buffer that
-# its own documentation recommends: SAELens' holds {glue:text}`their-buffer` activations, ours {glue:text}`run-buffer`.
-# A buffer has to be filled before the first step, and this counts against us.
+# A step is not a run. Here SAELens and `sae_core`, and only these two, load the model, compute activations, train on
+# them and save the result. Both get the text as tokens and train on {glue:text}`run-activations` activations. Each has
+# the shuffling buffer that its own documentation recommends: SAELens' holds {glue:text}`their-buffer` activations, ours
+# {glue:text}`run-buffer`. {glue:text}`filled`
 
 # %% tags=["hide-input"]
 ratio_table(found["end_to_end"])
 
 # %% tags=["hide-input"]
 ends = [one for one in found["end_to_end"].series if one.group == "L0 at the end"]
+longer = apart(found["end_to_end"], "seconds")
+chapter.number("longer", f"Of equal runs one took up to {longer:.2f} times as long as another." if longer else "")
+settings = found["end_to_end"].settings
+chapter.number(
+    "filled",
+    "That is more than this short run needs, so ours computes all its activations before the first step."
+    if settings["buffer_rows"] >= settings["activations"]
+    else "It has to be filled before the first step, and this counts against us.",
+)
 chapter.number("ends", " and ".join(f"{one.median:.0f} ({one.name})" for one in ends if "bf16" not in one.name))
 plots.table(
     ["", "library", "measured", "unit"],
@@ -240,16 +296,21 @@ plots.table(
 )
 
 # %% [markdown]
-# The share of the model's forward passes says what even a perfect trainer could not save. The two do not end at the
-# same dictionary: with the same $\lambda$, and each with its own start and schedule, they have {glue:text}`ends` active
-# features at the end. So this table compares time, not results of the same quality.
+# {glue:text}`longer` The share of the model's forward passes says what even a perfect trainer could not save. The two
+# do not end at the same dictionary: with the same $\lambda$, and each with its own start and schedule, they have
+# {glue:text}`ends` active features at the end. So this table compares time, not results of the same quality.
 #
 # ## Reading activations
 #
 # `harvest` stops the forward pass once it has what it came for. The unembedding, which costs most in a model this
 # small, never runs. TransformerLens' bridge offers much more: it keeps every activation of the model by name. With
-# *one hook* it is told to keep one and to stop early. *Network* is the plain PyTorch model with a hook, *body* the same
-# without its unembedding. All of them return the same numbers, and the script stops if they do not.
+# *one hook* it keeps one. It still runs to the end: its own way to stop early, `stop_at_layer`, stops between blocks,
+# and this model has a single one. {glue:text}`stopped` *Network* is the plain PyTorch model with a hook, *body* the
+# same without its unembedding. All of them return the same numbers, and the script stops if they do not.
+
+# %% tags=["remove-cell"]
+stopped = any(one.name == "bridge, stopped" for one in found["harvest"].series)
+chapter.number("stopped", "In *stopped* a hook of ours ends its pass, as in `harvest`." if stopped else "")
 
 # %% tags=["hide-input"]
 ratio_table(found["harvest"])
@@ -258,7 +319,16 @@ ratio_table(found["harvest"])
 # ## Memory
 #
 # The buffer says how large it will be. And a run that is ten times as long must not need more: neither one in which the
-# language model is at work, nor a longer one that reads stored activations.
+# language model is at work, nor a longer one that reads stored activations. {glue:text}`peaks`
+
+# %% tags=["remove-cell"]
+differ = apart(found["memory"], "bytes")
+chapter.number(
+    "peaks",
+    f"The peaks of equal runs differ by up to {differ - 1:.1%}, so a growth of that size need not be one."
+    if differ
+    else "Each run was made once. Peaks of equal runs differ as well, by how much these numbers do not say.",
+)
 
 # %% tags=["hide-input"]
 ratio_table(found["memory"])
@@ -277,6 +347,11 @@ ratio_table(found["memory"])
 #
 # **What else is alike.** The fall of the learning rate over the last fifth, and the warm-up of $\lambda$. Each peer ran
 # at two learning rates, ours in two presets at one. Of a library, the best counts.
+#
+# **What is not.** dictionary_learning has no warm-up of its learning rate here; by default it has one of 1,000 steps.
+# Nor does it resample dead features, which it only does when told to, and not together with a rate that falls.
+#
+# <!-- numbers: 1,000 (the default of warmup_steps in its StandardTrainer) -->
 
 # %% tags=["remove-cell"]
 chapter.number("steps", quality.settings["steps"], ",")
@@ -333,7 +408,7 @@ plots.table(
 #
 # It is not the first rule that we tried. By the first results `sae_core` was behind, and two things changed: its recipe
 # clips gradients now, and a bad try of a library no longer pulls down its good one. So take the table as a description.
-# With one seed, a difference below {glue:text}`noise` says nothing.
+# A difference below {glue:text}`noise` is called none. We chose that limit; one seed cannot show how large noise is.
 
 # %% tags=["hide-input"]
 NOISE = 0.01
@@ -354,7 +429,8 @@ HTML(
 
 # %% [markdown]
 # dictionary_learning's rows do not say much: {glue:text}`steps` steps are too few for it. At the higher of its two
-# rates almost nothing is active at the end, at the lower one it has not come far.
+# rates almost nothing is active at the end, at the lower one it has not come far. The missing warm-up and resampling
+# may be the reason.
 
 # %% [markdown]
 # ## What the others do that ours does not
@@ -384,12 +460,15 @@ HTML(
 #
 # ## What these numbers cannot tell
 #
-# - **One machine.** Another processor has another ratio between memory and arithmetic. A sparse step gains less where
+# - **Few processors.** Another one has another ratio between memory and arithmetic. A sparse step gains less where
 #   dense products are faster.
-# - **A noisy one.** The quartiles show how noisy. They cannot show what was wrong with all rounds alike.
+# - **A noisy machine.** The quartiles show how noisy. They cannot show what was wrong with all rounds alike.
 # - **One size of model.** These activations are narrow. With a larger model, its forward passes cost more and the
 #   trainer matters less.
-# - **A CPU.** On a GPU, dense products are so fast that sparsity does not pay.
+# - **A CPU.** Nothing here was measured on a GPU. We expect that sparsity does not pay there, as dense products are so
+#   fast.
+# - **Very short runs in the quality table.** After {glue:text}`steps` steps nobody is done. Longer ones may rank the
+#   libraries otherwise.
 # - **L1 dictionaries.** Our other kinds of dictionaries do not have the sparse step's advantage unless their codes are
 #   sparse in the same way.
 # - **One seed in the quality table.** Small differences there mean nothing.

@@ -116,6 +116,38 @@ def test_the_committed_results_can_be_read():
         assert results.load(path.stem).measurement == path.stem
 
 
+def chapters_result(*pages, text="pocket"):
+    series = [
+        results.Series.of(page, name, unit, [1.0])
+        for page in pages
+        for name, unit in (("time", "min"), ("memory", "b"))
+    ]
+    machine = results.machine(1)
+    return results.Result("chapters-quick-cpu", False, "today", "abc", machine, {}, text, {}, series)
+
+
+def test_some_chapters_measured_again_leave_the_rows_of_the_others(tmp_path):
+    import chapters
+
+    results.write(chapters_result("gone", "two", "one"), tmp_path)
+    old = chapters.to_keep(chapters_result(), tmp_path, ["three"])
+    new = [results.Series.of("one", name, unit, [2.0]) for name, unit in (("time", "min"), ("memory", "b"))]
+    found = chapters.merged(old, new, ["one", "two", "three"])
+    assert [(one.group, one.name, one.median) for one in found] == [
+        ("one", "time", 2.0), ("one", "memory", 2.0), ("two", "time", 1.0), ("two", "memory", 1.0),
+    ]  # fmt: skip
+
+
+def test_rows_of_different_texts_are_not_put_into_one_file(tmp_path):
+    import chapters
+
+    assert chapters.to_keep(chapters_result(), tmp_path, ["one"]) == []  # no file yet
+    results.write(chapters_result("one", text="mini-pile"), tmp_path)
+    with pytest.raises(SaeCoreError, match="of other text; measure all chapters"):
+        chapters.to_keep(chapters_result(), tmp_path, ["one"])
+    assert chapters.to_keep(chapters_result(), tmp_path, None) == []  # all chapters: the file begins anew
+
+
 def curve(*points):
     return [{"l0_mean": l0, "loss_recovered": loss} for l0, loss in points]
 

@@ -1,6 +1,7 @@
 """The release: recipes, a whole set made from text with stops, then published, loaded and, where wrong, refused."""
 
 import importlib.util
+import inspect
 import json
 import os
 import platform
@@ -464,6 +465,67 @@ def test_a_models_card_says_what_is_stored(home):
     assert all(table[name] == f"{run['metrics'][name]:,.4f}" for name in ("validation_loss", "bigram_loss"))
     control = (home / "random" / "README.md").read_text()
     assert "control for model A" in control and rows(control)["seed"] == "0"
+
+
+def card_of(tmp_path, name, change):
+    """The card of a bundled dictionary or model after change(its record)."""
+    folder = tmp_path / name
+    shutil.copytree(bundle.PACKAGED / name, folder, ignore=shutil.ignore_patterns("*.safetensors", "README.md"))
+    path, write = folder / "cfg.json", cards.write_dictionary_card
+    if not path.exists():
+        path, write = folder / "training.json", cards.write_model_card
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    write(folder)
+    return (folder / "README.md").read_text(), cards.summary(folder)
+
+
+@pytest.mark.parametrize("name", ["A", "A/1"])
+def test_cards_explain_every_metric(tmp_path, name):
+    card, _ = card_of(tmp_path, name, lambda record: None)
+    table = card[card.index("| metric |") : card.index("## Limits")].splitlines()[2:]
+    cells = [line.strip("|").split("|") for line in table if line]
+    assert cells and all(len(row) == 3 and row[2].strip() for row in cells)
+
+
+def test_a_dictionarys_card_says_on_which_text_it_was_measured(tmp_path):
+    assert cards.LOSS_TOKENS == inspect.signature(evaluate_dictionary).parameters["loss_tokens"].default
+    card, _ = card_of(tmp_path / "own", "A/1", lambda record: None)
+    assert "tokens of the language model's text; losses on the first 500,000." in card
+
+    def on_another_text(record):
+        record["metadata"]["text"] = [["pocket", None]]
+        record["metadata"]["metrics"]["tokens"] = 10_200
+
+    card, _ = card_of(tmp_path / "other", "A/1", on_another_text)
+    assert "On 10,200 validation tokens of the text above.\n" in card
+
+
+def test_loss_recovered_is_left_out_where_there_is_none_to_recover(tmp_path):
+    def useless(record):
+        record["metadata"]["metrics"]["loss_zero_ablated"] = record["metadata"]["metrics"]["loss_original"]
+
+    card, summary = card_of(tmp_path / "good", "A/1", lambda record: None)
+    assert "recovered" in summary and "means nothing here" not in card
+    card, summary = card_of(tmp_path / "useless", "A/1", useless)
+    assert "recovered" not in summary and "loss_recovered means nothing here" in card
+
+
+def test_cards_say_what_cannot_be_had_again(tmp_path):
+    card, _ = card_of(tmp_path / "clean", "A", lambda record: record["provenance"].update(commit="abc"))
+    assert "checked out" not in card and "save those of the slice `code`" in card
+    assert "read from the installed packages" in card
+    card, _ = card_of(tmp_path / "changed", "A", lambda record: record["provenance"].update(commit="abc+changes"))
+    assert "cannot be checked out" in card
+    card, _ = card_of(tmp_path / "no code", "A", lambda record: record["recipe"].update(text=[["mini-pile", None]]))
+    assert "`code`" not in card and "lists every source with its licence." in card
+
+
+@pytest.mark.parametrize("distinct, words", [(40_960_000, "each used once"), (20_480_000, "each used 2 times")])
+def test_a_dictionarys_card_says_how_often_activations_were_used(tmp_path, distinct, words):
+    card, _ = card_of(tmp_path, "A/1", lambda record: record["metadata"].update(distinct_activations=distinct))
+    assert words in rows(card)["activations"]
 
 
 def test_records_name_no_computer_and_no_folder(home):

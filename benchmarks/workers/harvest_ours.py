@@ -1,4 +1,4 @@
-"""Activations of the language model in four ways: ours, the bare network's with a hook, and TransformerLens' bridge."""
+"""Activations of the language model: ours, the bare network's with a hook, and those of TransformerLens' bridge."""
 
 import time
 
@@ -33,13 +33,33 @@ def with_cache(ids: Tensor, **options) -> Tensor:
     return cache[HOOK]
 
 
+class Stop(Exception):
+    pass
+
+
+@torch.no_grad()
+def stopped(ids: Tensor) -> Tensor:
+    """The bridge's, with a hook that ends the forward pass, as ours does."""
+    captured = []
+
+    def stop(activations: Tensor, hook) -> None:
+        captured.append(activations)
+        raise Stop
+
+    try:
+        bridge.run_with_hooks(ids, fwd_hooks=[(HOOK, stop)])
+    except Stop:
+        return captured[0]
+
+
 WAYS = {
     "ours": lambda ids: harvest(model.network, ids),
     "ours, bf16": lambda ids: harvest(model.network, ids, autocast=True),
     "network": lambda ids: hooked(model.network, ids),
     "body": lambda ids: hooked(model.network.transformer, ids),
     "bridge": lambda ids: with_cache(ids),
-    "bridge, one hook": lambda ids: with_cache(ids, names_filter=HOOK, stop_at_layer=1),
+    "bridge, one hook": lambda ids: with_cache(ids, names_filter=HOOK),  # stop_at_layer=1 leaves nothing out here
+    "bridge, stopped": stopped,
 }
 
 
