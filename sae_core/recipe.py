@@ -166,7 +166,8 @@ def paper_scaled(steps: int, **changes) -> TrainConfig:
     """The paper's recipe for a run that is too short for its absolute step counts.
 
     Resampling keeps its rules but moves to 10, 20, 30 and 40 % of the run, and a feature is dead after 1 % of the run
-    in silence (the paper: 2.5 % to 10 %, and 1.25 %). Inputs are normalised, so that λ means the same for every model.
+    in silence (the paper: 2.5 % to 10 %, and 1.25 %). It looks at as many inputs as one in a hundred of the run, between
+    16,384 and 131,072 (the paper: 819,200). Inputs are normalised, so that λ means the same for every model.
     The learning rate is higher, as a short run needs, and falls over the last fifth; λ rises over the first twentieth,
     without which that learning rate silences nine features out of ten within the first hundreds of steps. Gradients are
     clipped: the first ones, and those after a resampling, are many times as long as the rest. Adam's second moments
@@ -188,7 +189,7 @@ def paper_scaled(steps: int, **changes) -> TrainConfig:
         "clip": 1.0,
         "resample_at": tuple(max(1, steps * tenth // 10) for tenth in (1, 2, 3, 4)) if plain else (),
         "dead_after": max(1, steps // 100),
-        "resample_inputs": 131_072,
+        "resample_inputs": min(131_072, max(16_384, 40 * steps)),
     }
     return TrainConfig(**recipe | changes)
 

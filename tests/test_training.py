@@ -96,6 +96,7 @@ def test_the_scaled_preset_keeps_the_rules_and_scales_the_steps():
     assert config.resample_at == (100, 200, 300, 400) and config.dead_after == 10
     assert config.lam_warmup == 50 and config.lr_decay == 200
     assert config.tied_bias and config.unit_norm and config.clip == 1.0 and config.normalize
+    assert [paper_scaled(steps).resample_inputs for steps in (100, 1000, 10_000)] == [16_384, 40_000, 131_072]
     assert paper_scaled(1000, lam=7.0, dead_after=3).lam == 7.0
 
 

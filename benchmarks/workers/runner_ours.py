@@ -24,15 +24,7 @@ def timed_harvest(*arguments, **options):
 
 def run(out: str, text: str, steps: int, batch_size: int, d_sae: int, lam: float, lr: float, buffer_rows: int) -> dict:
     """Seconds of a run, and how many of them were the language model's."""
-    config = paper_scaled(
-        steps,
-        d_sae=d_sae,
-        batch_size=batch_size,
-        lam=lam,
-        lr=lr,
-        buffer_rows=buffer_rows,
-        resample_inputs=min(131_072, buffer_rows),
-    )
+    config = paper_scaled(steps, d_sae=d_sae, batch_size=batch_size, lam=lam, lr=lr, buffer_rows=buffer_rows)
     activations.harvest = timed_harvest
     started = time.perf_counter()
     metrics = train_dictionary("A", config, Path(out), text=text, repeat=True, tokens=8000, progress=False)
