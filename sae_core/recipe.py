@@ -166,9 +166,9 @@ def paper_scaled(steps: int, **changes) -> TrainConfig:
     """The paper's recipe for a run that is too short for its absolute step counts.
 
     Resampling keeps its rules but moves to 10, 20, 30 and 40 % of the run, and a feature is dead after 1 % of the run
-    in silence (the paper: 2.5 % to 10 %, and 1.25 %). It looks at as many inputs as one in a hundred of the run, between
-    16,384 and 131,072 (the paper: 819,200). Inputs are normalised, so that λ means the same for every model.
-    The learning rate is higher, as a short run needs, and falls over the last fifth; λ rises over the first twentieth,
+    in silence (the paper: 2.5 % to 10 %, and 1.25 %). It looks at one in a hundred of the run's inputs, between 16,384
+    and 131,072 of them (the paper: 819,200). Inputs are normalised, so that λ means the same for every model. The
+    learning rate is higher, as a short run needs, and falls over the last fifth; λ rises over the first twentieth,
     without which that learning rate silences nine features out of ten within the first hundreds of steps. Gradients are
     clipped: the first ones, and those after a resampling, are many times as long as the rest. Adam's second moments
     remember them for a thousand steps, and would hold the rate down for most of a short run.
