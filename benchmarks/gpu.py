@@ -1,17 +1,22 @@
 """What a GPU makes of a training step and of harvesting. Run it on a machine that has one: python benchmarks/gpu.py
 
 Our trainer is timed beside the same recipe in plain PyTorch, with autograd and torch.optim.Adam, one kernel after
-another. Activations and tokens are random: nothing on a GPU depends on how many features are active.
+another; and beside dictionary_learning's trainer where that can be imported, as in its environment below `.venvs`,
+which has what this script needs. Activations and tokens are random: nothing on a GPU depends on how many features are
+active.
 With `--device cpu --small` it runs in seconds, which shows that it runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import results
@@ -73,6 +78,18 @@ def eager(x: Tensor, d_sae: int, bf16: bool) -> Callable[[], None]:
     return step
 
 
+def dictionary_learning(x: Tensor, d_sae: int) -> Callable[[], None] | None:
+    """A step of dictionary_learning's standard trainer; None where the library is not installed."""
+    try:
+        from dictionary_learning.trainers.standard import StandardTrainer
+    except ImportError:
+        return None
+    sizes = {"steps": 10**6, "activation_dim": D_IN, "dict_size": d_sae, "layer": 0, "lm_name": "A"}
+    trainer = StandardTrainer(**sizes, lr=1e-3, l1_penalty=4.0, seed=0, device=str(x.device))
+    number = itertools.count()
+    return lambda: trainer.update(next(number), x)
+
+
 def harvesting(device: str, n_contexts: int, chunk_contexts: int) -> tuple[Callable[[], None], int]:
     """A function that harvests one chunk of random tokens, and the activations in it."""
     model = load_model("A", device)
@@ -117,6 +134,8 @@ def measure(device: str, small: bool, rounds: int) -> tuple[dict, list[Series], 
             "eager PyTorch fp32": eager(x, d_sae, bf16=False),
             "eager PyTorch bf16": eager(x, d_sae, bf16=True),
         }
+        if peer := dictionary_learning(x, d_sae):
+            functions["dictionary_learning fp32"] = peer
         group = f"step, {d_sae:,}"
         times = take_turns(functions, rounds, repeats, device)
         series += [
@@ -127,7 +146,9 @@ def measure(device: str, small: bool, rounds: int) -> tuple[dict, list[Series], 
             (group, "sae_core TF32", "eager PyTorch fp32", None),
             (group, "sae_core bf16", "eager PyTorch bf16", None),
         ]
-        del functions  # and the memory they hold
+        if peer:
+            wanted.append((group, "sae_core bf16", "dictionary_learning fp32", 5.0 if d_sae == 4096 else None))
+        del functions, peer  # and the memory they hold
 
     # The last size, the large one: the step's five products against what large bf16 products run at on this device.
     side = 256 if small else 8192
@@ -157,6 +178,9 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("PyTorch finds no GPU; --device cpu --small shows that the script runs")
     settings, series, found = measure(options.device, options.small, options.rounds)
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda or ""}
+    if find_spec("dictionary_learning"):
+        versions["dictionary-learning"] = metadata.version("dictionary-learning")
     card = torch.cuda.get_device_name() if options.device == "cuda" else ""
     result = results.Result(
         measurement="gpu",
@@ -164,7 +188,7 @@ def main() -> None:
         date=results.now(),
         commit=commit(),
         machine={**results.machine(torch.get_num_threads()), "gpu": card},
-        versions={"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda or ""},
+        versions=versions,
         text="random activations and tokens",
         settings={"rounds": options.rounds, "device": options.device, **settings},
         series=series,

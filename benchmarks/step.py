@@ -1,4 +1,4 @@
-"""Activations per second of one training step: in the steady state, and at the start when most features fire.
+"""Activations per second of one training step: in the steady state, and at the start.
 
 Every contender starts from the same trained dictionary and takes the same batches, with λ at its full value and a
 learning rate so small that the dictionary stays what it is. At the start each is freshly initialised, as it does that
