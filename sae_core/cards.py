@@ -17,7 +17,7 @@ from .files import write_text_atomically
 from .objective import convert_lambda
 from .tokens import Mixture
 
-LOSS_TOKENS = 500_000  # on which `runs.evaluate_dictionary` measures losses, unless it is told another number
+LOSS_TOKENS = 500_000  # on which `runs.evaluate_dictionary` measures losses by default
 MEANINGS = {  # of the metrics
     "validation_tokens": "tokens predicted",
     "validation_loss": "of this model",

@@ -17,7 +17,7 @@ from . import bundle, checkpoint, parallel
 from .activation_cache import CachedChunks, write_activations
 from .activations import ActivationBuffer, HarvestedChunks
 from .autoencoder import SparseAutoencoder, load_dictionary, save_dictionary
-from .cards import provenance, write_dictionary_card
+from .cards import LOSS_TOKENS, provenance, write_dictionary_card
 from .corpus import VALIDATION_SHARE, Corpus, full_name, open_corpus
 from .errors import SaeCoreError
 from .language_model import MLP_OUT, LanguageModel, load_model
@@ -146,8 +146,8 @@ def train_dictionary(
     cached = _cached(activations, model, device) if activations else None
     if cached and max_tokens:
         raise SaeCoreError("train: --max-tokens is for text, and --activations are given; harvest fewer of them")
-    of_model = [(full_name(text), None)] if text else training_text(model)
-    own = cached.about.get("text", of_model) if cached else of_model
+    named = [(full_name(text), None)] if text else cached and cached.about.get("text")
+    own = named or training_text(model)
     mixture = own if cached or text else config.text or own
     max_tokens = cached.about.get("max_tokens") if cached else max_tokens
     with parallel.first_process_first():
@@ -168,7 +168,8 @@ def train_dictionary(
     sae = train(config, buffer, out, **options)
     if parallel.rank() > 0:
         return {}
-    save_dictionary(sae, out, hook_name="blocks.0.mlp.hook_post", module=MLP_OUT)
+    place = {"hook_name": "blocks.0.mlp.hook_post", "module": MLP_OUT}
+    save_dictionary(sae, out, **place)
     # Measured on what was saved: in bf16, as everybody will load it.
     metrics = evaluate_dictionary(model, load_dictionary(str(out), device), head(validation, tokens))
     save_dictionary(
@@ -177,8 +178,7 @@ def train_dictionary(
         model=model.name,
         text=mixture,
         model_sha256=model_sha256,
-        hook_name="blocks.0.mlp.hook_post",
-        module=MLP_OUT,
+        **place,
         source=source,
         recipe=asdict(config),
         **_end_of_training(out),
@@ -251,7 +251,7 @@ def seconds_to_train(config: TrainConfig, network: GPT2LMHeadModel) -> float:
 
 
 def evaluate_dictionary(
-    model: LanguageModel, sae: SparseAutoencoder, contexts: Contexts, loss_tokens: int = 500_000
+    model: LanguageModel, sae: SparseAutoencoder, contexts: Contexts, loss_tokens: int = LOSS_TOKENS
 ) -> dict[str, float]:
     """Every metric of a dictionary on held-out contexts; the losses, which cost more, on the first `loss_tokens`."""
     metrics, _ = dictionary_metrics(model, sae, contexts.ids)
