@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sae-core: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
+        if isinstance(stop.__context__, SaeCoreError):  # torchrun's SIGTERM, which came while the reason was on its way
+            print(f"sae-core: {stop.__context__}", file=sys.stderr)
+            return 2
         if not (message := str(stop)):
             goes_on = options.function in (pretrain, harvest, train, release, explain)
             message = "stopped" + "; run the same command again to go on from there" * goes_on

@@ -3,15 +3,17 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from sae_core import bundle
+from sae_core import bundle, runs
 from sae_core.autoencoder import dictionary_metadata, load_dictionary
 from sae_core.cli import main
+from sae_core.errors import SaeCoreError
 from sae_core.language_model import load_model
 from sae_core.recipe import TrainConfig
 from sae_core.runs import held_out, held_out_description
@@ -241,6 +243,18 @@ def test_an_option_that_cannot_be_used_is_refused_with_the_usage(arguments, expe
     with pytest.raises(SystemExit) as stop:
         main(["train", "--out", "x", *arguments])
     assert stop.value.code == 2 and expected in capsys.readouterr().err
+
+
+def test_an_error_is_said_although_a_signal_comes_while_it_is_on_its_way(monkeypatch, tmp_path, capsys):
+    def fails(*_, **__):
+        try:
+            raise SaeCoreError("another process is gone")
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(runs, "train_dictionary", fails)
+    assert main(["train", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "sae-core: another process is gone\n"
 
 
 def test_nobody_has_to_read_to_the_end():

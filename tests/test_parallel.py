@@ -252,8 +252,7 @@ def test_a_process_that_is_killed_ends_the_other_one(tmp_path):
     os.kill(int(wait_for(tmp_path / "pid-1", processes)), signal.SIGKILL)
     text = printed(processes)
     (message,) = messages(text)
-    # "another process of this run is gone (...); ", or on a busy machine torchrun's SIGTERM comes before that is said
-    assert processes.returncode != 0 and "run the same command again" in message
+    assert processes.returncode != 0 and "another process of this run is gone" in message
 
 
 def test_ctrl_c_saves_the_step_and_ends_both_with_one_message(tmp_path):
