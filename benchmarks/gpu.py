@@ -37,14 +37,14 @@ D_IN = 512
 class Batches:
     """One batch, in place of a buffer."""
 
-    def __init__(self, x: Tensor):
-        self.x = x
+    def __init__(self, rows: Tensor):
+        self.rows = rows
 
     def peek(self, n_rows: int) -> Tensor:
-        return self.x[:n_rows]
+        return self.rows[:n_rows]
 
-    def next_batch(self, batch_size: int) -> Tensor:
-        return self.x
+    def next_batch(self, batch_size: int, needed: float) -> Tensor:
+        return self.rows
 
 
 def ours(x: Tensor, d_sae: int, bf16: bool) -> Callable[[], None]:

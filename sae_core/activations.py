@@ -6,6 +6,7 @@ one-layer model, whose input is the 512 post-ReLU neurons that the paper's dicti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
@@ -150,12 +151,12 @@ class ActivationBuffer:
     Rows are served in a random order by a pointer into a permutation. Once a quarter of them are served, those rows are
     overwritten by fresh chunks and a new permutation is drawn, so every row stays for a geometric number of rounds.
     At the end of the text the buffer runs dry: every activation of the text is served once, save those of a last
-    incomplete batch.
+    incomplete batch. It runs dry, too, towards the end of a run that says how many rows it still needs.
 
     Shuffle quality: in its steady state, with the default 2^21 rows and contexts of 256 tokens, a batch of 4,096 holds
     87 % of the contexts that 4,096 rows drawn from the whole text would. What counts is the ratio of n_rows to
     batch_size × activations per context, 2 here; at 1 it is 77 %, at 3 it is 91 %. The first batches, drawn while all
-    contexts are still whole, hold less (79 %).
+    contexts are still whole, hold less (79 %), and so do all batches of a run that needs no more than n_rows.
 
     Memory: n_rows × (2 × d_in + 8) bytes, which is 2.0 GiB for 2^21 rows of 512, and 16 bytes per row during a refill.
     """
@@ -183,9 +184,12 @@ class ActivationBuffer:
         """Activations served so far: those that were read and do not wait any more."""
         return self.next_chunk * self.chunks.rows - len(self.leftover) - (len(self.order) - self.served)
 
-    def next_batch(self, batch_size: int) -> Tensor:
-        """A batch [batch_size, d_in] in fp32. Raises SaeCoreError at the end of the text (see `repeat`)."""
-        if self.served + batch_size > len(self.rows) // 4:
+    def next_batch(self, batch_size: int, needed: float = math.inf) -> Tensor:
+        """A batch [batch_size, d_in] in fp32. Raises SaeCoreError at the end of the text (see `repeat`).
+
+        needed: rows that will be asked for from this batch on; once as many wait, no text is read any more.
+        """
+        if self.served + batch_size > len(self.rows) // 4 and needed > len(self.rows) - self.served:
             self._refill()
         if self.served + batch_size > len(self.rows):
             total = len(self.chunks) * self.chunks.rows

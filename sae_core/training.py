@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -94,33 +94,42 @@ class Progress(NamedTuple):
 class Trainer:
     """The state of a run, and the loop. Everything that the next step depends on is in `tensors`."""
 
-    def __init__(self, config: TrainConfig, buffer: ActivationBuffer):
+    def __init__(self, config: TrainConfig, buffer: ActivationBuffer, tensors: Mapping[str, Tensor] | None = None):
+        """tensors: of a checkpoint, to continue from there. A new run looks at the first activations for its start."""
         self.config, self.buffer = config, buffer
         self.own_batch = parallel.share(config.batch_size, "batch_size")
         self.generator = torch.Generator().manual_seed(config.seed)
-        sample = parallel.gathered(buffer.peek(8192 // parallel.world()))  # it will be trained on all the same
-        size = sample.square().sum(1).mean().item()
-        if config.normalize and not size > 0:
-            raise SaeCoreError("train: all activations are zero, or one is not a number; look at their source")
-        self.scale = math.sqrt(sample.shape[1] / size) if config.normalize else 1.0
-        self.sae = self._initial(sample * self.scale).to(sample.device)
+        d_in, device = buffer.rows.shape[1], buffer.rows.device
+        self.sae = self._initial(d_in).to(device)
         self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=config.lr, betas=(0.9, 0.999), fused=True)
-        self.silent = torch.zeros(config.d_sae, dtype=torch.int64, device=sample.device)  # steps since a feature fired
-        self.step = 0
+        self.silent = torch.zeros(config.d_sae, dtype=torch.int64, device=device)  # steps since a feature fired
+        self.scale, self.step = 1.0, 0
+        if tensors is None:
+            self._fit_to(parallel.gathered(buffer.peek(8192 // parallel.world())))  # it will be trained on all the same
+        else:
+            self.restore(tensors)
 
     @torch.no_grad()
-    def _initial(self, sample: Tensor) -> SparseAutoencoder:
+    def _initial(self, d_in: int) -> SparseAutoencoder:
         config = self.config
         options = {} if config.k is None else {"k": config.k}
-        make = ARCHITECTURES[config.architecture]
-        sae = make(sample.shape[1], config.d_sae, config.tied_bias, self.generator, **options)
-        if config.tied_bias:
-            sae.b_dec.copy_(geometric_median(sample))
+        sae = ARCHITECTURES[config.architecture](d_in, config.d_sae, config.tied_bias, self.generator, **options)
         if not config.unit_norm:
             sae.W_dec *= 0.1  # April 2024: a small norm to start with
         if config.encoder_start is not None:
             sae.W_enc.copy_(config.encoder_start * sae.W_dec.T)
         return sae
+
+    @torch.no_grad()
+    def _fit_to(self, sample: Tensor) -> None:
+        """Choose the scale of the inputs, and the paper's start of b_dec, by a sample of activations [n, d_in]."""
+        size = sample.square().sum(1).mean().item()
+        if self.config.normalize and not size > 0:
+            raise SaeCoreError("train: all activations are zero, or one is not a number; look at their source")
+        if self.config.normalize:
+            self.scale = math.sqrt(sample.shape[1] / size)
+        if self.config.tied_bias:
+            self.sae.b_dec.copy_(geometric_median(sample * self.scale))
 
     def check_length(self) -> None:
         """Raise SaeCoreError, before hours of training rather than after them, where the text is too short for it."""
@@ -136,7 +145,8 @@ class Trainer:
         on_gpu = sae.W_dec.is_cuda and config.by_hand and parallel.world() == 1
         update = GraphedStep(sae, optimizer, config) if on_gpu else self._update
         while self.step < config.steps:
-            x = self.buffer.next_batch(self.own_batch) * self.scale
+            needed = (config.steps - self.step) * self.own_batch
+            x = self.buffer.next_batch(self.own_batch, needed) * self.scale
             lam = config.lam * min(1.0, (self.step + 1) / max(1, config.lam_warmup))
             remaining = (config.steps - self.step) / max(1, config.lr_decay)
             lr = config.lr * min(1.0, remaining)
@@ -203,25 +213,27 @@ class Trainer:
         return sae
 
     def tensors(self) -> dict[str, Tensor]:
-        """The whole state as tensors, for a checkpoint."""
+        """The whole state as tensors, for a checkpoint; after the last step without the buffer, most of its size."""
         return {
             **{f"sae.{name}": getattr(self.sae, name) for name in self.sae.names},
             **checkpoint.optimizer_tensors(self.optimizer),
-            **self.buffer.tensors(),
+            **(self.buffer.tensors() if self.step < self.config.steps else {}),
             "silent": self.silent,
             "generator": self.generator.get_state(),
             "scale": torch.tensor(self.scale, dtype=torch.float64),
+            "step": torch.tensor(self.step),
         }
 
-    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Undo `tensors`."""
+        self.step = int(tensors["step"])
         self.sae.load_state_dict({name: tensors[f"sae.{name}"] for name in self.sae.names})
         checkpoint.restore_optimizer(self.optimizer, tensors)
-        self.buffer.restore(tensors)
+        if self.step < self.config.steps:
+            self.buffer.restore(tensors)
         self.silent.copy_(tensors["silent"])
         self.generator.set_state(tensors["generator"])
         self.scale = tensors["scale"].item()
-        self.step = step
 
 
 def train(
@@ -255,16 +267,11 @@ def train(
         identity = {"d_in": d_in, "repeat": buffer.repeat, **getattr(buffer.chunks, "source", {})}
         if buffer.repeat:  # where the text starts over
             identity["chunks"] = len(buffer.chunks)
-        seconds = 0.0
-        if found := parallel.latest(out, asdict(config), identity):
-            tensors, state = found
-            buffer.restore(tensors)  # before the trainer looks into it, which would fill it from the text
-            seconds = state["seconds"]
-        trainer = Trainer(config, buffer)
-        if found:
-            trainer.restore(tensors, state["step"])
+        tensors, state = parallel.latest(out, asdict(config), identity) or (None, {"seconds": 0.0})
+        trainer = Trainer(config, buffer, tensors)
+        del tensors  # as large as the buffer
         trainer.check_length()
-        started = time.monotonic() - seconds
+        started = time.monotonic() - state["seconds"]
         with (
             deferred() as signals,
             Log(out, asdict(config), trainer.step, tensorboard, wandb) if first else nullcontext() as log,

@@ -524,14 +524,14 @@ def test_what_a_run_left_before_its_first_checkpoint_does_not_reach_another_run(
 
 def test_a_damaged_checkpoint_names_the_command_that_goes_back_to_the_one_before(finished, model, capsys):
     older, newest = checkpoint.checkpoints(finished)
-    good = newest.read_bytes()
+    good, tensors = newest.read_bytes(), load_file(newest).keys()
     newest.write_bytes(good[:-100])
     message = refused(train_arguments(model, finished), capsys)
     assert message.startswith(f"{newest}: damaged checkpoint (")
     assert message.endswith(f"; delete it to continue from {older.stem}: rm {newest}")
     subprocess.run(message.rpartition(": ")[2], shell=True, check=True)
     assert main([str(argument) for argument in train_arguments(model, finished)]) == 0
-    assert newest.read_bytes() != good[:-100] and load_file(newest).keys() == load_file(older).keys()
+    assert newest.read_bytes() != good[:-100] and load_file(newest).keys() == tensors
     older.unlink()
     newest.write_bytes(good[:-100])
     assert refused(train_arguments(model, finished), capsys).endswith(f"; delete it to start again: rm {newest}")

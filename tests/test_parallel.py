@@ -55,6 +55,7 @@ class BothBuffers:
 
     def __init__(self):
         self.halves = [ActivationBuffer(EverySecondChunk(first), ROWS) for first in (0, 1)]
+        self.rows = self.halves[0].rows
 
     def peek(self, n_rows):
         return self.waiting(n_rows).float()
@@ -62,8 +63,8 @@ class BothBuffers:
     def waiting(self, n_rows):
         return torch.cat([half.waiting(n_rows // 2) for half in self.halves])
 
-    def next_batch(self, batch_size):
-        return torch.cat([half.next_batch(batch_size // 2) for half in self.halves])
+    def next_batch(self, batch_size, needed):
+        return torch.cat([half.next_batch(batch_size // 2, needed / 2) for half in self.halves])
 
     def tensors(self):
         return {}
@@ -164,12 +165,12 @@ def test_a_run_that_one_process_stopped_continues_to_the_same_dictionary(rank, d
 
 def test_only_the_first_process_writes_the_log_and_the_weights(done):
     assert sorted(path.name for path in (done / "stopped").iterdir() if not path.name.startswith(".")) == [
-        "checkpoint-000000009.safetensors", "checkpoint-000000012.safetensors", "log.jsonl", "process-1",
+        "checkpoint-000000016.safetensors", "checkpoint-000000024.safetensors", "log.jsonl", "process-1",
     ]  # fmt: skip
-    assert [record["step"] for record in read_log(done / "stopped")] == list(range(1, 13))
+    assert [record["step"] for record in read_log(done / "stopped")] == list(range(1, 25))
     others = sorted((done / "stopped" / "process-1").iterdir())
-    assert [path.name for path in others] == ["checkpoint-000000009.safetensors", "checkpoint-000000012.safetensors"]
-    whole, buffer = (checkpoint.load(path)[0] for path in (done / "stopped" / others[1].name, others[1]))
+    assert [path.name for path in others] == ["checkpoint-000000016.safetensors", "checkpoint-000000024.safetensors"]
+    whole, buffer = (checkpoint.load(path)[0] for path in (done / "stopped" / others[0].name, others[0]))
     assert set(buffer) == {name for name in whole if name.startswith("buffer.")}
     assert not torch.equal(buffer["buffer.rows"], whole["buffer.rows"])
 
@@ -269,7 +270,7 @@ def test_ctrl_c_saves_the_step_and_ends_both_with_one_message(tmp_path):
 # --- what the processes do ------------------------------------------------------------------------------------------
 
 
-def short(steps=12):
+def short(steps=24):
     return TrainConfig(
         **SIZES, steps=steps, lam=2.0, resample_at=(6, 11), dead_after=3, resample_inputs=2 * ROWS, normalize=True
     )
@@ -286,7 +287,7 @@ def everything(folder):
         tensors, notes[name] = trained(config, own_buffer(PlantedChunks()))
         save_file(contiguous(tensors), folder / f"{name}-{rank}.safetensors")
 
-    how = {"log_every": 1, "checkpoint_every": 4, "progress": False}
+    how = {"log_every": 1, "checkpoint_every": 8, "progress": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", noting_order(checkpoint.save, notes.setdefault("others have written", [])))
         undisturbed = train(short(), own_buffer(PlantedChunks()), folder / "undisturbed", **how)

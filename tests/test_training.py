@@ -625,7 +625,7 @@ def test_a_stopped_run_continues_to_the_same_dictionary(stop_after, config, tmp_
     buffer = make_buffer()
     batches = [buffer.next_batch] * stop_after
     with monkeypatch.context() as patch, pytest.raises(IndexError):
-        patch.setattr(buffer, "next_batch", lambda batch_size: batches.pop()(batch_size))
+        patch.setattr(buffer, "next_batch", lambda *sizes: batches.pop()(*sizes))
         train(config, buffer, tmp_path / "stopped", **how)
     assert checkpoint.latest(tmp_path / "stopped", asdict(config))[1]["step"] == stop_after // 3 * 3
     continued = train(config, make_buffer(), tmp_path / "stopped", **how)
@@ -645,8 +645,34 @@ def test_the_log_says_which_rate_and_which_weight_each_step_had(tmp_path):
 
 def test_a_finished_run_is_not_trained_again(finished, tmp_path):
     train(small(), make_buffer(), tmp_path, progress=False)
-    again = train(small(), make_buffer(), tmp_path, progress=False)
+    buffer = make_buffer()
+    again = train(small(), buffer, tmp_path, progress=False)
     assert same(again, finished) and len(read_log(tmp_path)) == len({record["step"] for record in read_log(tmp_path)})
+    assert buffer.next_chunk == 0  # nor is its text read
+
+
+def test_only_the_last_checkpoint_is_without_the_buffer(tmp_path):
+    train(small(), make_buffer(), tmp_path, checkpoint_every=8, progress=False)
+    state = {"buffer.rows", "buffer.order", "buffer.leftover", "buffer.generator", "buffer.counters"}
+    (before, _), (last, _) = [checkpoint.load(path) for path in checkpoint.checkpoints(tmp_path)]
+    assert before.keys() - last.keys() == state and before.keys() > last.keys()
+
+
+def test_a_run_reads_no_more_text_than_it_needs():
+    class Counted(PlantedChunks):
+        read = 0
+
+        def __getitem__(self, index):
+            self.read = max(self.read, index + 1)
+            return super().__getitem__(index)
+
+    # 7,680 activations, of which the last refill of a quarter holds the end; 2,560, and the buffer's 4,096 are read.
+    for steps, chunks in ((30, 9), (10, 5)):
+        buffer = ActivationBuffer(Counted(), n_rows=4096)
+        for _ in Trainer(small(steps=steps, resample_at=()), buffer).run():
+            pass
+        assert buffer.chunks.read == chunks
+        buffer.next_batch(4096)  # whoever goes on is served
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
@@ -681,9 +707,9 @@ def test_a_loss_that_is_not_a_number_is_noticed_within_log_every_steps(poisoned_
     buffer, served = make_buffer(), []
     batch_of = buffer.next_batch
 
-    def poisoned(batch_size):
+    def poisoned(*sizes):
         served.append(1)
-        return batch_of(batch_size) * (math.nan if len(served) == poisoned_at else 1.0)
+        return batch_of(*sizes) * (math.nan if len(served) == poisoned_at else 1.0)
 
     monkeypatch.setattr(buffer, "next_batch", poisoned)
     with pytest.raises(SaeCoreError, match=f"the loss is nan at step {noticed_at}; use a smaller lr"):

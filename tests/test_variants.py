@@ -492,8 +492,9 @@ def test_the_result_works_on_raw_activations_and_decoder_rows_keep_unit_norm(nam
 def test_a_stopped_run_continues_to_the_same_dictionary(name, tmp_path):
     whole, _ = run(short(name))
     stopped, _ = run(short(name), steps=11)
-    continued = Trainer(short(name), make_buffer())
-    continued.restore({key: tensor.clone() for key, tensor in stopped.tensors().items()}, 11)
+    state = {key: tensor.clone() for key, tensor in stopped.tensors().items()}
+    continued = Trainer(short(name), make_buffer(), state)
+    assert continued.step == 11
     for _ in continued.run():
         pass
     expected, found = whole.result().state_dict(), continued.result().state_dict()

@@ -19,7 +19,7 @@ class StoredBatches:
     def peek(self, n_rows: int) -> Tensor:
         return self.rows[:n_rows]
 
-    def next_batch(self, batch_size: int) -> Tensor:
+    def next_batch(self, batch_size: int, needed: float) -> Tensor:
         return self.batch
 
 
