@@ -105,44 +105,52 @@ class SparseAutoencoder(nn.Module):
     def encode_sparse(self, x: Tensor) -> Tensor:
         """Codes of x [batch, d_in] as a compressed sparse row matrix [batch, d_sae]: `encode`, several times faster.
 
-        One product, in bf16 where that is faster, decides which codes can be positive, and those are computed in fp32.
-        The only codes that can be missed are smaller than the rounding of that product, less than 2^-6 ‖x‖ ‖w‖ in the
-        worst case of bf16.
+        Where bf16 is faster, a product in it decides which codes can be positive, and those are computed in fp32. The
+        only codes that can be missed are smaller than the rounding of that product, less than 2^-6 ‖x‖ ‖w‖ in the
+        worst case.
         """
         self.check_width(x)
-        bias = self.folded_bias()
-        places = torch.cat([*self.candidates(x, bias, bf16=x.is_cuda or bf16_is_fast())])
-        return self.codes_at(x, places, bias)
+        return self.sparse_codes(x, self.folded_bias(), bf16=x.is_cuda or bf16_is_fast())
 
-    def candidates(self, x: Tensor, bias: Tensor, bf16: bool) -> Iterator[Tensor]:
-        """Where x W_enc + bias can be positive: flat positions in [batch, d_sae], for one part of the batch at a time.
+    def sparse_codes(self, x: Tensor, bias: Tensor, bf16: bool) -> Tensor:
+        """ReLU(x W_enc + bias) of x [batch, d_in] as a compressed sparse row matrix [batch, d_sae].
 
-        Parts are small (`ROWS`): their preactivations [rows, d_sae] take the same memory again and again, much of it in
-        the processor's cache. Fresh memory for the whole batch costs half as much time as the product itself.
-
-        In bf16 the threshold leaves room for the typical error of a product whose factors were rounded, a few times
-        2^-8 ‖x‖ ‖w‖ / √d_in. Room for the worst case, √d_in times as much, would let a good part of all codes through.
-        Rounding the product and the threshold loses nothing: it never reverses an order.
+        bf16: find the positive ones by a product in bf16. The threshold leaves room for its typical error, a few times
+            2^-8 ‖x‖ ‖w‖ / √d_in. Room for the worst case, √d_in times as much, would let a good part of all codes
+            through. Rounding the product and the threshold loses nothing: it never reverses an order.
         """
-        W_enc, threshold, parts = self.W_enc, -bias, x
+        places, values = [], []
         if bf16:
             scale = x.norm(dim=1).max() / math.sqrt(self.d_in)
-            threshold = (threshold - 4 * 2**-8 * scale * W_enc.norm(dim=0)).bfloat16()
-            W_enc, parts = W_enc.bfloat16(), x.bfloat16()
+            threshold = (-bias - 4 * 2**-8 * scale * self.W_enc.norm(dim=0)).bfloat16()
+            for first, products in self._products(x.bfloat16(), self.W_enc.bfloat16()):
+                places.append(_nonzero(products.ge_(threshold)) + first)
+        else:
+            for first, products in self._products(x, self.W_enc):
+                codes = products.add_(bias).relu_().view(-1)
+                found = _nonzero(codes)
+                places.append(found + first)
+                values.append(codes.index_select(0, found))
+        places, shape = torch.cat(places), (len(x), self.d_sae)
+        example = places // self.d_sae
+        feature = places - example * self.d_sae
+        if bf16:  # each of them again, in fp32
+            entries = _csr(example, feature, x.new_zeros(len(places)), shape)
+            values = [torch.sparse.sampled_addmm(entries, x, self.W_enc).values().add_(bias[feature])]
+        values = torch.cat(values)
+        positive = _nonzero(values > 0)
+        return _csr(*(entries.index_select(0, positive) for entries in (example, feature, values)), shape)
+
+    def _products(self, x: Tensor, W_enc: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """x W_enc for one part of the batch at a time, [rows, d_sae], and the flat position where the part begins.
+
+        Parts are small (`ROWS`) and take the same memory again and again, much of it in the processor's cache. Fresh
+        memory for the whole batch costs half as much time as the product itself.
+        """
         rows = max(1, len(x)) if x.is_cuda else ROWS
         room = W_enc.new_empty(min(rows, len(x)), self.d_sae)
-        for start, part in zip(range(0, len(x), rows), parts.split(rows), strict=True):
-            above = torch.mm(part, W_enc, out=room[: len(part)]).ge_(threshold)
-            yield _nonzero(above) + start * self.d_sae
-
-    def codes_at(self, x: Tensor, places: Tensor, bias: Tensor) -> Tensor:
-        """The positive codes of x [batch, d_in] among flat `places`, in order, as a compressed sparse row matrix."""
-        shape = (len(x), self.d_sae)
-        example, feature = places // self.d_sae, places % self.d_sae
-        entries = _csr(example, feature, x.new_zeros(len(places)), shape)
-        values = torch.sparse.sampled_addmm(entries, x, self.W_enc).values().add_(bias[feature])
-        positive = _nonzero(values > 0)
-        return _csr(example[positive], feature[positive], values[positive], shape)
+        for start, part in zip(range(0, len(x), rows), x.split(rows), strict=True):
+            yield start * self.d_sae, torch.mm(part, W_enc, out=room[: len(part)])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Reconstruction [..., d_in] from codes [..., d_sae]."""
@@ -202,15 +210,24 @@ def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) ->
 def _nonzero(flags: Tensor) -> Tensor:
     """Flat positions of the entries that are not zero, in order: `nonzero`, much faster where they are few.
 
-    flags: contiguous, of any type in which zero is all bits zero (so no -0.0). Eight bytes are looked at at a time.
+    It looks at groups first: of sixteen floats by their sum where hardly any are positive, else of eight bytes.
+    flags: contiguous, of any type in which zero is all bits zero (so no -0.0); floats are not negative.
     """
     flat = flags.view(-1)
-    size = 8 // flat.element_size()
+    size = 16 if flat.dtype == torch.float32 and _are_few(flat) else 8 // flat.element_size()
     if flat.numel() % size:
         return flat.nonzero().squeeze(1)
-    words = flat.view(torch.int64).nonzero().squeeze(1)
-    word, place = flat.view(-1, size)[words].nonzero(as_tuple=True)
-    return words[word] * size + place
+    groups = flat.view(-1, size)
+    used = groups.mv(groups.new_ones(size)) if size == 16 else flat.view(torch.int64)
+    used = used.nonzero().squeeze(1)
+    group, place = groups.index_select(0, used).nonzero(as_tuple=True)
+    return used.index_select(0, group).mul_(size).add_(place)
+
+
+def _are_few(flat: Tensor) -> bool:
+    """Whether fewer than one in a hundred entries are not zero, to judge by a tenth of them."""
+    some = flat[: len(flat) // 10]
+    return int(some.count_nonzero()) * 100 < len(some)
 
 
 def save_dictionary(sae: SparseAutoencoder, folder: Path, dtype: torch.dtype = torch.bfloat16, **metadata) -> None:
