@@ -95,6 +95,15 @@ def test_encode_sparse_takes_any_number_of_examples_and_features(d_sae, product)
         assert sparse.col_indices()[start:end].tolist() == (sae.encode(x[row]) > 0).nonzero().flatten().tolist()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.05, 0.6])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.bool])
+def test_entries_are_found_in_order_however_many_there_are(dtype, share):
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((512, 96), (7, 5)):
+        flags = (torch.rand(shape, generator=generator) < share).to(dtype)
+        assert torch.equal(autoencoder._nonzero(flags), flags.flatten().nonzero().squeeze(1))
+
+
 def test_encode_sparse_gives_the_same_codes_where_large_products_meet_large_biases(product):
     generator = torch.Generator().manual_seed(0)
     x = 1 + 0.3 * torch.randn(200, 256, generator=generator)
