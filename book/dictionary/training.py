@@ -348,7 +348,7 @@ quote(SparseAutoencoder.folded_bias, "return", "return")
 # %% tags=["remove-input"]
 display(
     quote(training.geometric_median, "median = x.mean", "return"),
-    quote(training.Trainer._initial, "if config.tied_bias", "copy_"),
+    quote(training.Trainer._fit_to, "if self.config.tied_bias", "copy_"),
 )
 
 # %%
