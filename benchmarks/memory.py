@@ -22,11 +22,12 @@ def measure(session: Session) -> tuple[dict, list[Series], list[Ratio]]:
     run = {"batch_size": data.BATCH, "d_sae": session.size(quick=32, full=64), "buffer_rows": 1 << 16}
     ids = str(data.stored_ids(session.work, session.size(quick=64, full=20_000)))
     short = {"harvesting": session.size(quick=10, full=488), "stored activations": session.size(quick=20, full=4883)}
-    # Peaks of equal runs differ by some 5 %, so each length runs several times, in turns.
+    # Peaks of equal runs differ by some 5 %, so each length runs several times, in turns. The longest take an hour.
+    turns = {"harvesting": session.size(quick=1, full=3), "stored activations": session.size(quick=1, full=2)}
     peaks: dict[str, tuple[list[int], list[int]]] = {}
     for source, least in short.items():
         peaks[source] = ([], [])
-        for turn in range(session.size(quick=1, full=3)):
+        for turn in range(turns[source]):
             for steps, found in zip((least, 10 * least), peaks[source], strict=True):
                 part = {**run, "steps": steps, "ids": ids if source == "harvesting" else None}
                 name = f"memory/{source.split()[0]}-{steps}-{turn}"
