@@ -119,27 +119,30 @@ class SparseAutoencoder(nn.Module):
             2^-8 ‖x‖ ‖w‖ / √d_in. Room for the worst case, √d_in times as much, would let a good part of all codes
             through. Rounding the product and the threshold loses nothing: it never reverses an order.
         """
-        places, values = [], []
-        if bf16:
-            scale = x.norm(dim=1).max() / math.sqrt(self.d_in)
-            threshold = (-bias - 4 * 2**-8 * scale * self.W_enc.norm(dim=0)).bfloat16()
-            for first, products in self._products(x.bfloat16(), self.W_enc.bfloat16()):
-                places.append(_nonzero(products.ge_(threshold)) + first)
-        else:
-            for first, products in self._products(x, self.W_enc):
-                codes = products.add_(bias).relu_().view(-1)
-                found = _nonzero(codes)
-                places.append(found + first)
-                values.append(codes.index_select(0, found))
-        places, shape = torch.cat(places), (len(x), self.d_sae)
-        example = places // self.d_sae
-        feature = places - example * self.d_sae
-        if bf16:  # each of them again, in fp32
-            entries = _csr(example, feature, x.new_zeros(len(places)), shape)
-            values = [torch.sparse.sampled_addmm(entries, x, self.W_enc).values().add_(bias[feature])]
-        values = torch.cat(values)
+        places, values = (self._positive_codes_by_bf16 if bf16 else self._positive_codes)(x, bias)
         positive = _nonzero(values > 0)
-        return _csr(*(entries.index_select(0, positive) for entries in (example, feature, values)), shape)
+        places, values = places.index_select(0, positive), values.index_select(0, positive)
+        return _csr(places // self.d_sae, places % self.d_sae, values, (len(x), self.d_sae))
+
+    def _positive_codes(self, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Flat places [n] in [batch, d_sae], in order, of all positive codes, and these codes [n]."""
+        places, values = [], []
+        for first, products in self._products(x, self.W_enc):
+            codes = products.add_(bias).relu_().view(-1)
+            found = _nonzero(codes)
+            places.append(found + first)
+            values.append(codes.index_select(0, found))
+        return torch.cat(places), torch.cat(values)
+
+    def _positive_codes_by_bf16(self, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """`_positive_codes` by a product in bf16. Each is computed again in fp32, where some are not positive."""
+        scale = x.norm(dim=1).max() / math.sqrt(self.d_in)
+        threshold = (-bias - 4 * 2**-8 * scale * self.W_enc.norm(dim=0)).bfloat16()
+        parts = self._products(x.bfloat16(), self.W_enc.bfloat16())
+        places = torch.cat([_nonzero(products.ge_(threshold)) + first for first, products in parts])
+        feature = places % self.d_sae
+        entries = _csr(places // self.d_sae, feature, x.new_zeros(len(places)), (len(x), self.d_sae))
+        return places, torch.sparse.sampled_addmm(entries, x, self.W_enc).values().add_(bias[feature])
 
     def _products(self, x: Tensor, W_enc: Tensor) -> Iterator[tuple[int, Tensor]]:
         """x W_enc for one part of the batch at a time, [rows, d_sae], and the flat position where the part begins.

@@ -15,7 +15,7 @@ from .autoencoder import ROWS, SparseAutoencoder
 from .objective import loss_per_example
 
 # Above this share of active codes, dense products are faster than sparse ones: in fp32, and in bf16. The former depends
-# on the processor: 0.075 where vectors have 16 numbers, 0.15 and more where they have fewer.
+# on the processor: 0.075 where vectors have 16 numbers; 0.15, with a slower sparse step, where they have fewer.
 DENSE_ABOVE, DENSE_ABOVE_BF16 = 0.08, 0.05
 LOOK = 32  # examples that the share is measured on
 
