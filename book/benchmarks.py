@@ -305,12 +305,9 @@ plots.table(
 # `harvest` stops the forward pass once it has what it came for. The unembedding, which costs most in a model this
 # small, never runs. TransformerLens' bridge offers much more: it keeps every activation of the model by name. With
 # *one hook* it keeps one. It still runs to the end: its own way to stop early, `stop_at_layer`, stops between blocks,
-# and this model has a single one. {glue:text}`stopped` *Network* is the plain PyTorch model with a hook, *body* the
-# same without its unembedding. All of them return the same numbers, and the script stops if they do not.
-
-# %% tags=["remove-cell"]
-stopped = any(one.name == "bridge, stopped" for one in found["harvest"].series)
-chapter.number("stopped", "In *stopped* a hook of ours ends its pass, as in `harvest`." if stopped else "")
+# and this model has a single one. In *bridge, stopped* a hook of ours ends its pass, as in `harvest`. *Network* is the
+# plain PyTorch model with a hook, *body* the same without its unembedding. All of them return the same numbers, and the
+# script stops if they do not.
 
 # %% tags=["hide-input"]
 ratio_table(found["harvest"])
